@@ -1,0 +1,57 @@
+"""What the scheduler is told and what it answers, both plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inference.protocol import EngineConfig, Scheduled, Unscheduled
+from inference.scheduling.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The live options that scheduling depends on; may change between any two steps."""
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    enable_chunked_prefill: bool
+
+    @classmethod
+    def of(cls, config: EngineConfig) -> Limits:
+        return cls(config.max_num_seqs, config.max_num_batched_tokens, config.enable_chunked_prefill)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some consecutive tokens of one request, to be computed in one step."""
+
+    request: Request
+    num_tokens: int
+    num_computed: int
+    """Tokens of this request that were in the cache before the step."""
+    is_prefill: bool
+    samples: bool
+    """The chunk reaches the request's last token, so the step samples the next one."""
+
+    def describe(self) -> Scheduled:
+        return Scheduled(
+            request_id=self.request.request_id,
+            session=self.request.session,
+            num_tokens=self.num_tokens,
+            num_computed=self.num_computed,
+            is_prefill=self.is_prefill,
+            samples=self.samples,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One step: what is computed, and for everything that wanted more, why not."""
+
+    chunks: tuple[Chunk, ...]
+    unscheduled: tuple[Unscheduled, ...]
+    preempted: tuple[str, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(chunk.num_tokens for chunk in self.chunks)

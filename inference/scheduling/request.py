@@ -1,0 +1,71 @@
+"""One request as the scheduler sees it: counts of tokens and a block table. It knows no text and no sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from inference.protocol import RequestRow, RequestState
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A sequence that grows until someone finishes it.
+
+    The scheduling rule needs only two of its numbers: `num_tokens` (prompt and output so far) and
+    `num_computed_tokens` (those whose K and V are in the cache). Each step the second moves towards the first; when
+    they meet, a token is sampled and the first moves on.
+    """
+
+    request_id: str
+    session: str
+    prompt_ids: list[int]
+    max_total_tokens: int
+    """Prompt plus output never exceed this; whoever appends tokens sees to it."""
+    arrival: int = 0
+    """Order of arrival: a number given by the scheduler, not a time."""
+    output_ids: list[int] = field(default_factory=list)
+    block_table: list[int] = field(default_factory=list)
+    num_computed_tokens: int = 0
+    state: RequestState = RequestState.WAITING
+    preemptions: int = 0
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return len(self.prompt_ids)
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.prompt_ids) + len(self.output_ids)
+
+    @property
+    def num_uncomputed_tokens(self) -> int:
+        return self.num_tokens - self.num_computed_tokens
+
+    @property
+    def is_decode(self) -> bool:
+        """Nothing is left to compute but the token sampled last.
+
+        Having produced output is not the test: a preempted request has output and still has all of it to recompute.
+        """
+        return self.num_uncomputed_tokens == 1 and self.num_computed_tokens >= self.num_prompt_tokens
+
+    @property
+    def is_full(self) -> bool:
+        return self.num_tokens >= self.max_total_tokens
+
+    def token_ids(self, start: int, stop: int) -> list[int]:
+        """Tokens `start` to `stop` of prompt and output together."""
+        split = len(self.prompt_ids)
+        return self.prompt_ids[start:stop] + self.output_ids[max(0, start - split) : max(0, stop - split)]
+
+    def row(self) -> RequestRow:
+        return RequestRow(
+            request_id=self.request_id,
+            session=self.session,
+            state=self.state,
+            prompt_tokens=self.num_prompt_tokens,
+            output_tokens=len(self.output_ids),
+            computed_tokens=self.num_computed_tokens,
+            blocks=len(self.block_table),
+            preemptions=self.preemptions,
+        )

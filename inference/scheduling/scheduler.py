@@ -1,0 +1,293 @@
+"""Who gets how many tokens in the next step. Plain numbers in, plain numbers out: no model, no arrays, no clock.
+
+One rule (vLLM's v1 scheduler showed that it is enough): every request has `num_tokens` and `num_computed_tokens`, and
+each step hands out tokens from one budget so that the second catches up with the first. Prefill, chunks of it, decode
+and recomputation after a preemption are not phases but sizes of that gap.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterator
+
+from inference.protocol import BlockCounts, RequestRow, RequestState, Unscheduled, WaitReason
+from inference.scheduling.blocks import BlockPool
+from inference.scheduling.plan import Chunk, Limits, Plan
+from inference.scheduling.request import Request
+
+
+def _arrival(request: Request) -> int:
+    return request.arrival
+
+
+class Scheduler:
+    """Continuous batching over a pool of blocks, first come first served.
+
+    Order within a step: running decodes (one token each, so that nobody who is already talking waits), then running
+    prefills, then admissions. Among equals the earlier arrival wins, and where blocks run out the latest arrival is
+    preempted: its blocks are freed and it is computed again later. So the earliest request always makes progress, and
+    since none is accepted that exceeds the pool, every request ends.
+    """
+
+    def __init__(self, limits: Limits, *, num_blocks: int, block_size: int, max_model_len: int) -> None:
+        if block_size < 1:
+            raise ValueError(f"a block holds at least one token, not {block_size}")
+        self.limits = limits
+        self.block_size = block_size
+        self.max_model_len = max_model_len
+        self._pool = BlockPool(num_blocks)
+        self._running: list[Request] = []
+        self._waiting: list[Request] = []
+        self._arrivals = 0
+
+    # --- requests in and out ---
+
+    @property
+    def capacity(self) -> int:
+        """Most tokens that one request may have, prompt and output together.
+
+        One more than the cache holds: the last token is sampled but never computed.
+        """
+        return min(self.max_model_len, self._pool.total * self.block_size + 1)
+
+    def refusal(self, num_prompt_tokens: int) -> str | None:
+        """Why a prompt of this length can never be served, as a sentence for the user; None if it can."""
+        if num_prompt_tokens < 1:
+            return "the prompt is empty: give it at least one token"
+        if num_prompt_tokens < self.capacity:
+            return None
+        if self.capacity == self.max_model_len:
+            return (
+                f"the prompt has {num_prompt_tokens} tokens, but with at least one token of answer only "
+                f"{self.max_model_len} fit the context: shorten it or start a new session"
+            )
+        return (
+            f"the prompt has {num_prompt_tokens} tokens, but the KV pool of {self._pool.total} blocks of "
+            f"{self.block_size} tokens never holds more than {self._pool.total * self.block_size}: shorten it or raise "
+            "num_kv_blocks"
+        )
+
+    def add(self, request: Request) -> None:
+        """Queue a request that `refusal` has nothing against. It may bring output, computed elsewhere before."""
+        if (refusal := self.refusal(request.num_prompt_tokens)) is not None:
+            raise ValueError(refusal)
+        if not request.num_tokens < request.max_total_tokens <= self.capacity:
+            raise ValueError(f"max_total_tokens is {request.max_total_tokens}, but {self.capacity} is the most")
+        request.arrival = self._arrivals
+        self._arrivals += 1
+        self._waiting.append(request)
+
+    def append(self, request: Request, token_id: int) -> None:
+        """Record the token sampled for a running request."""
+        request.output_ids.append(token_id)
+
+    def finish(self, request: Request) -> None:
+        """The request is over, for whatever reason: its blocks are free from now on."""
+        queue = self._running if request.state is RequestState.RUNNING else self._waiting
+        queue.remove(request)
+        self._free_blocks(request)
+        request.state = RequestState.FINISHED
+
+    # --- what there is ---
+
+    def __iter__(self) -> Iterator[Request]:
+        """Live requests: the running ones, then those waiting, each in order of arrival."""
+        yield from self._running
+        yield from self._waiting
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._running or self._waiting)
+
+    @property
+    def blocks(self) -> BlockCounts:
+        return self._pool.counts
+
+    def rows(self) -> tuple[RequestRow, ...]:
+        return tuple(request.row() for request in self)
+
+    def check(self) -> None:
+        """Raise AssertionError where the bookkeeping contradicts itself. Cheap enough for every step of a test."""
+        self._pool.check(request.block_table for request in self)
+        for request in self._running:
+            held = len(request.block_table)
+            assert request.state is RequestState.RUNNING
+            assert held == self._blocks_for(request.num_computed_tokens), f"{request.request_id} holds {held} blocks"
+            assert request.num_computed_tokens <= request.num_tokens
+        for request in self._waiting:
+            assert request.state in (RequestState.WAITING, RequestState.PREEMPTED)
+            assert not request.block_table, f"{request.request_id} waits but holds blocks"
+            assert request.num_computed_tokens == 0
+        for queue in (self._running, self._waiting):
+            arrivals = [request.arrival for request in queue]
+            assert arrivals == sorted(arrivals), "a queue is out of order"
+
+    # --- the step ---
+
+    def schedule(self) -> Plan:
+        """Plan one step and carry it out in the books: blocks are allocated and `num_computed_tokens` advanced."""
+        step = _Step(self)
+        step.decode_running()
+        step.prefill_running()
+        step.admit_waiting()
+        return step.finish()
+
+    def _blocks_for(self, num_tokens: int) -> int:
+        return -(-num_tokens // self.block_size)
+
+    def _growth(self, request: Request, num_tokens: int) -> int:
+        """Blocks still missing before `num_tokens` more of the request fit."""
+        return self._blocks_for(request.num_computed_tokens + num_tokens) - len(request.block_table)
+
+    def _free_blocks(self, request: Request) -> None:
+        self._pool.release(request.block_table)
+        request.block_table.clear()
+        request.num_computed_tokens = 0
+
+
+class _Step:
+    """The making of one plan; lives no longer than that."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.limits = scheduler.limits
+        self.budget = scheduler.limits.max_num_batched_tokens
+        self.grants: dict[Request, int] = {}
+        self.preempted: list[Request] = []
+        self.unscheduled: list[Unscheduled] = []
+
+    def decode_running(self) -> None:
+        for request in [r for r in self.scheduler._running if r.is_decode]:
+            if request.state is not RequestState.RUNNING:
+                continue  # gave way to an earlier one in this very loop
+            if self.budget < 1:
+                self._deny(request, WaitReason.BUDGET, 1)
+            elif self._make_room(request, 1):
+                self._grant(request, 1)
+
+    def prefill_running(self) -> None:
+        for request in [r for r in self.scheduler._running if not r.is_decode]:
+            if request.state is not RequestState.RUNNING:
+                continue
+            self._prefill(request)
+
+    def admit_waiting(self) -> None:
+        """Strictly first come first served: the first that can't be admitted holds up all behind it."""
+        scheduler = self.scheduler
+        blocked = False
+        for request in list(scheduler._waiting):
+            if request in self.preempted:
+                self._deny(request, WaitReason.PREEMPTED_NOW, self._shortage(request))
+                blocked = True  # admitting others now would only take the blocks that it was robbed of
+            elif blocked:
+                self._deny(request, WaitReason.BEHIND, 1)
+            elif (obstacle := self._obstacle(request)) is not None:
+                self._deny(request, *obstacle)
+                blocked = True
+            else:
+                scheduler._waiting.remove(request)
+                insort(scheduler._running, request, key=_arrival)
+                request.state = RequestState.RUNNING
+                self._prefill(request)
+
+    def finish(self) -> Plan:
+        chunks = []
+        for request, num_tokens in self.grants.items():
+            before = request.num_computed_tokens
+            is_prefill = not request.is_decode
+            request.num_computed_tokens = before + num_tokens
+            chunks.append(Chunk(request, num_tokens, before, is_prefill, request.num_uncomputed_tokens == 0))
+        return Plan(tuple(chunks), tuple(self.unscheduled), tuple(r.request_id for r in self.preempted))
+
+    # --- parts of it ---
+
+    def _prefill(self, request: Request) -> None:
+        """Give a running request as much of its gap as budget and blocks allow."""
+        wanted = request.num_uncomputed_tokens
+        allowed = self._allowance(wanted)
+        if allowed < 1:
+            self._deny(request, WaitReason.BUDGET, wanted if not self.limits.enable_chunked_prefill else 1)
+            return
+        granted = self._fit_blocks(request, allowed)
+        if granted:
+            self._grant(request, granted)
+            if granted < wanted:
+                short_of_blocks = granted < allowed
+                missing = self.scheduler._growth(request, wanted) if short_of_blocks else wanted - granted
+                self._deny(request, WaitReason.BLOCKS if short_of_blocks else WaitReason.BUDGET, missing)
+
+    def _allowance(self, wanted: int) -> int:
+        """Tokens of a prefill that the budget allows: any part of it, or without chunking all or nothing.
+
+        Without chunking, the first prefill of a step is let through whatever its length, or a prompt longer than the
+        budget could never run. That long step is what chunking is there to avoid.
+        """
+        if self.limits.enable_chunked_prefill:
+            return min(wanted, self.budget)
+        first = not any(not request.is_decode for request in self.grants)
+        return wanted if wanted <= self.budget or first else 0
+
+    def _fit_blocks(self, request: Request, num_tokens: int) -> int:
+        """How many of `num_tokens` find room: all of them, or with chunking as many as the free blocks hold."""
+        scheduler = self.scheduler
+        if scheduler._growth(request, num_tokens) <= scheduler._pool.num_free:
+            return num_tokens
+        if self.limits.enable_chunked_prefill:
+            room = (len(request.block_table) + scheduler._pool.num_free) * scheduler.block_size
+            fitting = room - request.num_computed_tokens
+            if fitting > 0:
+                return fitting
+            return 1 if self._make_room(request, 1) else 0
+        return num_tokens if self._make_room(request, num_tokens) else 0
+
+    def _grant(self, request: Request, num_tokens: int) -> None:
+        scheduler = self.scheduler
+        request.block_table += scheduler._pool.allocate(scheduler._growth(request, num_tokens))
+        self.budget -= num_tokens
+        self.grants[request] = num_tokens
+
+    def _deny(self, request: Request, reason: WaitReason, missing: int) -> None:
+        self.unscheduled.append(Unscheduled(request.request_id, request.session, reason, max(1, missing)))
+
+    def _make_room(self, request: Request, num_tokens: int) -> bool:
+        """Preempt the latest arrivals until the request's growth fits. False if it had to give way itself."""
+        scheduler = self.scheduler
+        while scheduler._growth(request, num_tokens) > scheduler._pool.num_free:
+            victim = scheduler._running[-1]
+            self._preempt(victim)
+            if victim is request:
+                return False
+        return True
+
+    def _preempt(self, victim: Request) -> None:
+        """Recomputation rather than swapping: the blocks go back, the tokens stay and will be computed again."""
+        scheduler = self.scheduler
+        self.budget += self.grants.pop(victim, 0)
+        self.unscheduled = [u for u in self.unscheduled if u.request_id != victim.request_id]
+        scheduler._running.remove(victim)
+        scheduler._free_blocks(victim)
+        victim.state = RequestState.PREEMPTED
+        victim.preemptions += 1
+        insort(scheduler._waiting, victim, key=_arrival)
+        self.preempted.append(victim)
+
+    def _obstacle(self, request: Request) -> tuple[WaitReason, int] | None:
+        """What keeps a waiting request out of this step, and how much of it is missing."""
+        if len(self.scheduler._running) >= self.limits.max_num_seqs:
+            return WaitReason.BATCH_FULL, len(self.scheduler._running) + 1 - self.limits.max_num_seqs
+        if self._allowance(request.num_uncomputed_tokens) < 1:
+            return WaitReason.BUDGET, 1 if self.limits.enable_chunked_prefill else request.num_uncomputed_tokens
+        shortage = self._shortage(request)
+        return (WaitReason.BLOCKS, shortage) if shortage > 0 else None
+
+    def _shortage(self, request: Request) -> int:
+        """Blocks missing before the request may be admitted.
+
+        It needs room for all its tokens, not just for the first chunk, beside what the admitted prefills are still owed
+        and one block for each running request to grow into. Without that reserve it would be preempted soon after it
+        came in, and again, and again.
+        """
+        scheduler = self.scheduler
+        owed = sum(scheduler._blocks_for(r.num_tokens) - len(r.block_table) for r in scheduler._running)
+        reserve = len(scheduler._running)
+        return scheduler._blocks_for(request.num_tokens) + owed + reserve - scheduler._pool.num_free

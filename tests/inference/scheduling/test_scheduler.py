@@ -1,0 +1,221 @@
+"""The scheduler alone, on plain numbers: what it promises for any arrivals, lengths, aborts and pool sizes."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference.protocol import RequestState, WaitReason
+from inference.scheduling.plan import Limits
+from inference.scheduling.request import Request
+from inference.scheduling.scheduler import Scheduler
+from tests.inference.scheduling.workload import Arrival, Simulation, arrivals, limits
+
+pools = st.tuples(st.integers(1, 30), st.integers(1, 16))
+
+
+def make(num_blocks=8, block_size=4, *, seqs=4, budget=16, chunked=True, max_model_len=4096) -> Scheduler:
+    return Scheduler(
+        Limits(seqs, budget, chunked), num_blocks=num_blocks, block_size=block_size, max_model_len=max_model_len
+    )
+
+
+def request(name: str, prompt: int, total: int | None = None) -> Request:
+    return Request(name, name, [1] * prompt, total or prompt + 4)
+
+
+def granted(plan) -> dict[str, int]:
+    return {chunk.request.request_id: chunk.num_tokens for chunk in plan.chunks}
+
+
+def denied(plan) -> dict[str, tuple[WaitReason, int]]:
+    return {u.request_id: (u.reason, u.missing) for u in plan.unscheduled}
+
+
+# --- for all workloads ---
+
+
+@settings(max_examples=300)
+@given(arrivals, limits, pools)
+def test_every_request_ends_exactly_once_and_all_blocks_come_back(arrivals, limits, pool):
+    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1])
+    while simulation.busy:
+        simulation.advance()
+        assert simulation.step < 5000, "no progress"
+    assert len(simulation.ended) + len(simulation.refused) == len(arrivals)
+    assert simulation.scheduler.blocks.used == 0
+    assert not simulation.scheduler.has_work
+
+
+@settings(max_examples=200)
+@given(arrivals, limits, pools)
+def test_each_step_keeps_to_its_limits(arrivals, limits, pool):
+    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1])
+    while simulation.busy:
+        plan = simulation.advance()
+        assert len(plan.chunks) <= limits.max_num_seqs
+        over_budget = plan.num_tokens > limits.max_num_batched_tokens
+        prefills = [chunk for chunk in plan.chunks if chunk.is_prefill]
+        assert not over_budget or (not limits.enable_chunked_prefill and prefills)
+        counts = simulation.scheduler.blocks
+        assert counts.free + counts.used == counts.total == pool[0]
+        decodes_first = [chunk.is_prefill for chunk in plan.chunks]
+        assert decodes_first == sorted(decodes_first)
+
+
+@settings(max_examples=200)
+@given(arrivals, limits, pools)
+def test_everyone_who_got_less_than_wanted_is_told_why_exactly_once(arrivals, limits, pool):
+    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1])
+    while simulation.busy:
+        plan = simulation.advance()
+        satisfied = {chunk.request.request_id for chunk in plan.chunks if chunk.samples}
+        told = [u.request_id for u in plan.unscheduled]
+        assert len(told) == len(set(told))
+        assert satisfied.isdisjoint(told)
+        seen = {r.request_id for r in simulation.scheduler} | satisfied
+        assert seen == satisfied | set(told)
+        assert all(u.missing >= 1 for u in plan.unscheduled)
+
+
+@settings(max_examples=150)
+@given(arrivals, limits, limits, pools, st.integers(0, 20))
+def test_limits_may_change_between_any_two_steps(arrivals, before, after, pool, when):
+    simulation = Simulation.of(arrivals, before, num_blocks=pool[0], block_size=pool[1])
+    while simulation.busy:
+        if simulation.step == when:
+            simulation.scheduler.limits = after
+        simulation.advance()
+        assert simulation.step < 5000, "no progress"
+    assert simulation.scheduler.blocks.used == 0
+
+
+@settings(max_examples=150)
+@given(arrivals, limits, pools)
+def test_tokens_are_computed_in_order_and_none_is_skipped(arrivals, limits, pool):
+    """Across chunks and preemptions, each chunk starts where the cache ends."""
+    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1])
+    computed: dict[str, int] = {}
+    while simulation.busy:
+        plan = simulation.advance()
+        for name in plan.preempted:
+            computed[name] = 0
+        for chunk in plan.chunks:
+            name = chunk.request.request_id
+            assert chunk.num_computed == computed.get(name, 0)
+            computed[name] = chunk.num_computed + chunk.num_tokens
+
+
+# --- by example ---
+
+
+def test_a_long_prompt_is_computed_in_chunks_beside_the_decodes_of_others():
+    scheduler = make(num_blocks=20, budget=8)
+    scheduler.add(short := request("short", 3))
+    assert granted(scheduler.schedule()) == {"short": 3}
+    scheduler.append(short, 7)
+    scheduler.add(request("long", 20))
+    plan = scheduler.schedule()
+    assert granted(plan) == {"short": 1, "long": 7}
+    assert denied(plan) == {"long": (WaitReason.BUDGET, 13)}
+    assert [(c.is_prefill, c.samples) for c in plan.chunks] == [(False, True), (True, False)]
+
+
+def test_without_chunking_a_prompt_is_computed_whole_even_above_the_budget():
+    scheduler = make(num_blocks=20, budget=8, chunked=False)
+    scheduler.add(request("long", 20))
+    scheduler.add(request("next", 3))
+    plan = scheduler.schedule()
+    assert granted(plan) == {"long": 20}
+    assert denied(plan) == {"next": (WaitReason.BUDGET, 3)}
+
+
+def test_admission_is_strictly_first_come_first_served():
+    scheduler = make(num_blocks=4, block_size=4, budget=64)
+    scheduler.add(request("first", 8))
+    scheduler.add(request("big", 12))
+    scheduler.add(request("small", 1))
+    plan = scheduler.schedule()
+    assert granted(plan) == {"first": 8}
+    # "big" needs 3 blocks beside one that "first" may grow into; 2 are free.
+    assert denied(plan) == {"big": (WaitReason.BLOCKS, 2), "small": (WaitReason.BEHIND, 1)}
+
+
+def test_a_full_batch_says_so():
+    scheduler = make(seqs=1)
+    scheduler.add(request("one", 2))
+    scheduler.add(request("two", 2))
+    assert denied(scheduler.schedule()) == {"two": (WaitReason.BATCH_FULL, 1)}
+
+
+def test_when_blocks_run_out_the_latest_arrival_is_preempted_and_comes_back_first():
+    scheduler = make(num_blocks=4, block_size=2, budget=16)
+    early, late = request("early", 3, 8), request("late", 2, 6)
+    scheduler.add(early)
+    scheduler.add(late)
+    while not late.preemptions:
+        plan = scheduler.schedule()
+        scheduler.check()
+        for chunk in plan.chunks:
+            if chunk.samples:
+                scheduler.append(chunk.request, 7)
+    assert plan.preempted == ("late",)
+    assert denied(plan)["late"][0] is WaitReason.PREEMPTED_NOW
+    assert (late.state, late.num_computed_tokens, late.block_table) == (RequestState.PREEMPTED, 0, [])
+    output_before = list(late.output_ids)
+    scheduler.add(request("newcomer", 1))
+    scheduler.finish(early)
+    plan = scheduler.schedule()
+    assert granted(plan)["late"] == 2 + len(output_before), "prompt and output are computed again"
+    assert late.output_ids == output_before, "nothing already sampled changes"
+
+
+def test_a_preempted_request_that_recomputes_its_output_counts_as_prefill():
+    late = request("late", 2, 9)
+    late.output_ids = [7, 7]
+    assert not late.is_decode
+    late.num_computed_tokens = 3
+    assert late.is_decode
+
+
+def test_aborting_frees_blocks_at_once_wherever_the_request_is():
+    scheduler = make(seqs=1)
+    running, waiting = request("running", 5), request("waiting", 5)
+    scheduler.add(running)
+    scheduler.add(waiting)
+    scheduler.schedule()
+    assert scheduler.blocks.used == 2
+    scheduler.finish(running)
+    assert scheduler.blocks.used == 0
+    scheduler.finish(waiting)
+    assert not scheduler.has_work
+
+
+def test_what_can_never_fit_is_refused_with_the_numbers():
+    scheduler = make(num_blocks=4, block_size=4)
+    assert scheduler.refusal(16) is None
+    assert "17 tokens" in scheduler.refusal(17)
+    assert "num_kv_blocks" in scheduler.refusal(17)
+    assert "empty" in scheduler.refusal(0)
+    assert "context" in make(max_model_len=10).refusal(10)
+    with pytest.raises(ValueError, match="never holds more than 16"):
+        scheduler.add(request("huge", 17))
+
+
+def test_tokens_of_prompt_and_output_read_as_one_sequence():
+    r = Request("r", "s", [1, 2, 3], 9, output_ids=[4, 5])
+    assert r.token_ids(0, 5) == [1, 2, 3, 4, 5]
+    assert r.token_ids(2, 4) == [3, 4]
+    assert r.token_ids(3, 5) == [4, 5]
+    assert r.token_ids(0, 2) == [1, 2]
+
+
+def test_an_idle_scheduler_plans_nothing():
+    plan = make().schedule()
+    assert plan.chunks == plan.unscheduled == plan.preempted == ()
+    assert plan.num_tokens == 0
+
+
+def test_a_workload_without_pressure_never_preempts():
+    simulation = Simulation.of([Arrival(i, 10, 5) for i in range(8)], Limits(8, 64, True), num_blocks=64, block_size=4)
+    while simulation.busy:
+        assert simulation.advance().preempted == ()

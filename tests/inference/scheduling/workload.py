@@ -1,0 +1,96 @@
+"""A pretend engine around the scheduler: it samples numbers instead of tokens and ends requests as asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import strategies as st
+
+from inference.scheduling.plan import Limits, Plan
+from inference.scheduling.request import Request
+from inference.scheduling.scheduler import Scheduler
+
+
+@dataclass
+class Arrival:
+    """A request to come: when, how long, and after how many tokens its user loses patience (if ever)."""
+
+    step: int
+    prompt: int
+    output: int
+    abort_after: int | None = None
+
+
+arrivals = st.lists(
+    st.builds(
+        Arrival,
+        step=st.integers(0, 30),
+        prompt=st.integers(1, 60),
+        output=st.integers(1, 25),
+        abort_after=st.none() | st.integers(0, 12),
+    ),
+    min_size=1,
+    max_size=14,
+)
+
+limits = st.builds(
+    Limits,
+    max_num_seqs=st.integers(1, 8),
+    max_num_batched_tokens=st.integers(1, 40),
+    enable_chunked_prefill=st.booleans(),
+)
+
+
+@dataclass
+class Simulation:
+    """Runs arrivals through a scheduler step by step, checking its books at every one."""
+
+    scheduler: Scheduler
+    pending: list[Arrival]
+    step: int = 0
+    live: dict[Request, Arrival] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)
+    refused: list[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, arrivals: list[Arrival], limits: Limits, *, num_blocks: int, block_size: int) -> Simulation:
+        scheduler = Scheduler(limits, num_blocks=num_blocks, block_size=block_size, max_model_len=4096)
+        return cls(scheduler, sorted(arrivals, key=lambda a: a.step))
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.pending or self.live)
+
+    def advance(self) -> Plan:
+        """One step: arrivals, aborts, the plan, and a token for each chunk that samples."""
+        while self.pending and self.pending[0].step <= self.step:
+            self._arrive(self.pending.pop(0))
+        for request, arrival in list(self.live.items()):
+            if arrival.abort_after is not None and self.step >= arrival.step + arrival.abort_after:
+                self._end(request, "aborted")
+        plan = self.scheduler.schedule()
+        self.scheduler.check()
+        for chunk in plan.chunks:
+            if chunk.samples:
+                self.scheduler.append(chunk.request, 7)
+                if chunk.request.is_full:
+                    self._end(chunk.request, "length")
+        self.scheduler.check()
+        self.step += 1
+        return plan
+
+    def _arrive(self, arrival: Arrival) -> None:
+        if self.scheduler.refusal(arrival.prompt) is not None:
+            self.refused.append(arrival.prompt)
+            return
+        number = len(self.live) + len(self.ended)
+        total = min(arrival.prompt + arrival.output, self.scheduler.capacity)
+        request = Request(f"r{number}", f"s{number % 3}", [1] * arrival.prompt, total)
+        self.scheduler.add(request)
+        self.live[request] = arrival
+
+    def _end(self, request: Request, reason: str) -> None:
+        assert request.request_id not in self.ended, "a request ended twice"
+        self.ended[request.request_id] = reason
+        del self.live[request]
+        self.scheduler.finish(request)
