@@ -1,4 +1,4 @@
-"""Settings for all tests. Hypothesis runs without deadlines: the machines that run this are shared and slow at times."""
+"""Settings for all tests. Hypothesis runs without deadlines: test machines are shared and slow at times."""
 
 import os
 
