@@ -230,15 +230,10 @@ class _Step:
     def _fit_blocks(self, request: Request, num_tokens: int) -> int:
         """How many of `num_tokens` find room: all of them, or with chunking as many as the free blocks hold."""
         scheduler = self.scheduler
-        if scheduler._growth(request, num_tokens) <= scheduler._pool.num_free:
-            return num_tokens
-        if self.limits.enable_chunked_prefill:
-            room = (len(request.block_table) + scheduler._pool.num_free) * scheduler.block_size
-            fitting = room - request.num_computed_tokens
-            if fitting > 0:
-                return fitting
-            return 1 if self._make_room(request, 1) else 0
-        return num_tokens if self._make_room(request, num_tokens) else 0
+        if not self._make_room(request, 1 if self.limits.enable_chunked_prefill else num_tokens):
+            return 0
+        room = (len(request.block_table) + scheduler._pool.num_free) * scheduler.block_size
+        return min(num_tokens, room - request.num_computed_tokens)
 
     def _grant(self, request: Request, num_tokens: int) -> None:
         scheduler = self.scheduler

@@ -169,6 +169,37 @@ def test_when_blocks_run_out_the_latest_arrival_is_preempted_and_comes_back_firs
     assert late.output_ids == output_before, "nothing already sampled changes"
 
 
+def test_nobody_is_admitted_in_the_step_that_robs_another_of_its_blocks():
+    scheduler = make(num_blocks=6, block_size=1, budget=16)
+    early, late = request("early", 1, 7), request("late", 3, 7)
+    for r in (early, late):
+        scheduler.add(r)
+        scheduler.schedule()
+        scheduler.append(r, 7)
+    scheduler.append(early, 7)
+    scheduler.append(early, 7)
+    scheduler.add(request("newcomer", 1))
+    plan = scheduler.schedule()
+    assert plan.preempted == ("late",)
+    assert denied(plan) == {"late": (WaitReason.PREEMPTED_NOW, 3), "newcomer": (WaitReason.BEHIND, 1)}
+    assert scheduler.blocks.free == 2, "room enough for the newcomer, but it is not its turn"
+
+
+def test_a_victim_that_already_had_its_token_in_this_step_gives_it_back_to_the_budget():
+    """A request with several tokens to catch up on comes after the decodes, yet may need their blocks."""
+    scheduler = make(num_blocks=4, block_size=1, budget=3)
+    early, late = request("early", 1, 5), request("late", 1, 5)
+    for r in (early, late):
+        scheduler.add(r)
+        scheduler.schedule()
+        scheduler.append(r, 7)
+    early.output_ids += [7, 7]
+    plan = scheduler.schedule()
+    scheduler.check()
+    assert plan.preempted == ("late",)
+    assert granted(plan) == {"early": 2}
+
+
 def test_a_preempted_request_that_recomputes_its_output_counts_as_prefill():
     late = request("late", 2, 9)
     late.output_ids = [7, 7]
