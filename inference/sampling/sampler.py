@@ -1,0 +1,85 @@
+"""From a step's logits to its tokens: the one entry to sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import mlx.core as mx
+
+from inference.protocol import SamplingParams, TokenLogprob
+from inference.sampling.draw import draw
+from inference.sampling.edits import LogitEdits, apply_edits
+from inference.sampling.logprobs import logprobs
+from inference.sampling.noise import draw_key
+
+
+class SamplingState:
+    """What sampling has to remember of one request: its parameters, its seed and what it has put out."""
+
+    def __init__(self, params: SamplingParams, seed: int, prompt_ids: Sequence[int]) -> None:
+        self.params = params
+        self.seed = seed
+        self.position = 0
+        """Index in the output of the token to be sampled next."""
+        self.edits = LogitEdits(params, prompt_ids) if LogitEdits.needed(params) else None
+
+    def append(self, token_id: int) -> None:
+        """The token became part of the output."""
+        self.position += 1
+        if self.edits is not None:
+            self.edits.append(token_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """The outcome for one row. If `error` is set there is no token: the row's logits were not numbers."""
+
+    token_id: int
+    logprob: TokenLogprob | None = None
+    error: str = ""
+
+
+def sample(logits: mx.array, states: Sequence[SamplingState]) -> list[Sampled]:
+    """Sample the next token of each row: `logits` [R, V] float32, one state per row.
+
+    Evaluates the arrays. Nothing is done for a feature that no row uses; with all rows greedy and unedited it is one
+    argmax. States are read, not changed: the caller appends what it accepts.
+    """
+    edited = apply_edits(logits, [state.edits for state in states])
+    # NaN compares false with everything, so argmax would silently return some token.
+    broken = mx.any(mx.isnan(edited), axis=-1) | ~mx.isfinite(mx.max(edited, axis=-1))
+    tokens = _choose(edited, states)
+    mx.eval(broken, tokens)
+    token_ids = cast(list[int], tokens.tolist())
+    failed = cast(list[bool], broken.tolist())
+
+    reported: dict[int, TokenLogprob] = {}
+    wanting = [(r, n) for r, s in enumerate(states) if (n := s.params.logprobs) is not None and not failed[r]]
+    if wanting:
+        rows = [row for row, _ in wanting]
+        part = logits if len(rows) == len(states) else logits[mx.array(rows)]
+        found = logprobs(part, [token_ids[row] for row in rows], [n for _, n in wanting])
+        reported = dict(zip(rows, found, strict=True))
+    return [
+        Sampled(-1, error="the model's output for this request is not a number (NaN or infinite): try it again")
+        if failed[row]
+        else Sampled(token_ids[row], reported.get(row))
+        for row in range(len(states))
+    ]
+
+
+def _choose(logits: mx.array, states: Sequence[SamplingState]) -> mx.array:
+    """Token ids [R]: the largest logit of greedy rows, a draw for the others."""
+    drawing = [row for row, state in enumerate(states) if state.params.temperature > 0]
+    if not drawing:
+        return mx.argmax(logits, axis=-1)
+    params = [states[row].params for row in drawing]
+    keys = [draw_key(states[row].seed, states[row].position) for row in drawing]
+    if len(drawing) == len(states):
+        return draw(logits, params, keys)
+    at = mx.array(drawing)
+    tokens = mx.argmax(logits, axis=-1)
+    tokens[at] = draw(logits[at], params, keys)
+    return tokens
