@@ -1,0 +1,76 @@
+"""Every operation through MLX's own fused ones, arranged so that a step issues few of them.
+
+Same signatures, shapes and meaning as in `reference`.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+from inference.ops.paged import AttentionGroup, PagedKV, RaggedLayout
+from inference.ops.weights import QuantizedWeight, Weight
+
+
+def linear(x: mx.array, weight: Weight) -> mx.array:
+    if isinstance(weight, QuantizedWeight):
+        y = mx.quantized_matmul(x, weight.packed, weight.scales, weight.biases, True, weight.group_size, weight.bits)
+        return y if weight.bias is None else y + weight.bias
+    if weight.bias is None:
+        return x @ weight.weight.T
+    return mx.addmm(weight.bias, x, weight.weight.T)
+
+
+def embedding(ids: mx.array, weight: Weight) -> mx.array:
+    if isinstance(weight, QuantizedWeight):
+        return mx.dequantize(weight.packed[ids], weight.scales[ids], weight.biases[ids], weight.group_size, weight.bits)
+    return weight.weight[ids]
+
+
+def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+    return mx.fast.rms_norm(x, weight, eps)
+
+
+def rope(x: mx.array, positions: mx.array, theta: float) -> mx.array:
+    # mx.fast.rope takes one offset for each row of a batch: a token is a row with a sequence of length 1.
+    size = x.shape[-1]
+    return mx.fast.rope(x[:, :, None, :], size, traditional=False, base=theta, scale=1.0, offset=positions)[:, :, 0]
+
+
+def silu_mul(gate: mx.array, up: mx.array) -> mx.array:
+    return gate * mx.sigmoid(gate) * up
+
+
+def write_kv(kv: PagedKV, layer: int, k: mx.array, v: mx.array, layout: RaggedLayout) -> None:
+    blocks, offsets = layout.slot_indices
+    kv.keys[layer][blocks, offsets] = k
+    kv.values[layer][blocks, offsets] = v
+
+
+def paged_attention(q: mx.array, keys: mx.array, values: mx.array, layout: RaggedLayout, scale: float) -> mx.array:
+    groups = layout.groups
+    if layout.ungroup is None and len(groups) == 1:
+        return _attend(q, keys, values, groups[0], scale)
+    parts = [_attend(q[group.rows], keys, values, group, scale) for group in groups]
+    out = mx.concatenate(parts) if len(parts) > 1 else parts[0]
+    return out if layout.ungroup is None else out[layout.ungroup]
+
+
+def _attend(q: mx.array, keys: mx.array, values: mx.array, group: AttentionGroup, scale: float) -> mx.array:
+    """One group: its queries [b * L, H_q, D] over the blocks of its tables; [b * L, H_q, D]."""
+    num_sequences, num_blocks = group.tables.shape
+    _, block_size, num_kv_heads, size = keys.shape
+    num_heads = q.shape[1]
+    k, v = (
+        pool[group.tables]
+        .reshape(num_sequences, num_blocks * block_size, num_kv_heads, size)[:, : group.context_len]
+        .transpose(0, 2, 1, 3)
+        for pool in (keys, values)
+    )
+    if group.query_len == 1:
+        # A decode's query heads that share a key head become the rows of one small matrix: no broadcast of keys.
+        queries = q.reshape(num_sequences, num_kv_heads, num_heads // num_kv_heads, size)
+        out = mx.fast.scaled_dot_product_attention(queries, k, v, scale=scale, mask=group.mask)
+        return out.reshape(num_sequences, num_heads, size)
+    queries = q.reshape(num_sequences, group.query_len, num_heads, size).transpose(0, 2, 1, 3)
+    out = mx.fast.scaled_dot_product_attention(queries, k, v, scale=scale, mask=group.mask)
+    return out.transpose(0, 2, 1, 3).reshape(-1, num_heads, size)

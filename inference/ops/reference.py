@@ -1,0 +1,102 @@
+"""Every operation in plain array arithmetic: the definition that other implementations are compared with.
+
+Written to be read. Sums, exponentials and angles are in float32, and the result is rounded once to the input's type.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+from inference.ops.paged import PagedKV, RaggedLayout
+from inference.ops.weights import DenseWeight, QuantizedWeight, Weight
+
+
+def linear(x: mx.array, weight: Weight) -> mx.array:
+    """x [T, I] times the matrix [O, I], plus its bias: [T, O]."""
+    y = x.astype(mx.float32) @ _matrix(weight).astype(mx.float32).T
+    if weight.bias is not None:
+        y = y + weight.bias.astype(mx.float32)
+    return y.astype(x.dtype)
+
+
+def embedding(ids: mx.array, weight: Weight) -> mx.array:
+    """Rows `ids` [T] of the matrix [V, E]: [T, E]."""
+    return _matrix(weight)[ids]
+
+
+def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+    """x [T, E] over the root of its mean square, times weight [E] (Zhang and Sennrich 2019)."""
+    wide = x.astype(mx.float32)
+    mean_square = mx.mean(wide * wide, axis=-1, keepdims=True)
+    return (wide * mx.rsqrt(mean_square + eps) * weight.astype(mx.float32)).astype(x.dtype)
+
+
+def rope(x: mx.array, positions: mx.array, theta: float) -> mx.array:
+    """Turn x [T, H, D] by its position: element i and i + D/2 are a point, turned by `position / theta^(2i / D)`.
+
+    The pairing is GPT-NeoX's, which Qwen2 uses (Su et al. 2021 pair neighbours instead).
+    """
+    half = x.shape[-1] // 2
+    frequencies = theta ** (-mx.arange(half, dtype=mx.float32) / half)
+    angles = (positions.astype(mx.float32)[:, None] * frequencies)[:, None, :]
+    cos, sin = mx.cos(angles), mx.sin(angles)
+    a, b = mx.split(x.astype(mx.float32), 2, axis=-1)
+    return mx.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+def silu_mul(gate: mx.array, up: mx.array) -> mx.array:
+    """SwiGLU's middle (Shazeer 2020): `gate * sigmoid(gate) * up`, all [T, I]."""
+    wide = gate.astype(mx.float32)
+    return (wide * mx.sigmoid(wide) * up.astype(mx.float32)).astype(gate.dtype)
+
+
+def write_kv(kv: PagedKV, layer: int, k: mx.array, v: mx.array, layout: RaggedLayout) -> None:
+    """Put k and v [T, H, D] into the layer's pool, each token in its slot."""
+    for pool, new in ((kv.keys, k), (kv.values, v)):
+        shape = pool[layer].shape
+        flat = pool[layer].reshape(-1, *shape[2:])
+        flat[layout.slots] = new
+        pool[layer] = flat.reshape(shape)
+
+
+def paged_attention(q: mx.array, keys: mx.array, values: mx.array, layout: RaggedLayout, scale: float) -> mx.array:
+    """Grouped-query attention of q [T, H_q, D] over the cached keys and values [N, P, H, D] of each sequence.
+
+    A query at position p sees the keys of its own sequence at positions 0 to p, this step's included. Query heads
+    share key heads in runs of H_q / H (Ainslie et al. 2023). Returns [T, H_q, D].
+    """
+    _, block_size, num_kv_heads, size = keys.shape
+    num_heads = q.shape[1]
+    out, start = [], 0
+    for i, (query_len, context_len) in enumerate(zip(layout.query_lens, layout.context_lens, strict=True)):
+        table = layout.block_tables[i, : -(-context_len // block_size)]
+        k, v = (
+            pool[table].reshape(-1, num_kv_heads, size)[:context_len].astype(mx.float32).transpose(1, 0, 2)[:, None]
+            for pool in (keys, values)
+        )
+        # [H, H_q / H, L, D], so that the query heads of one key head lie together.
+        queries = q[start : start + query_len].astype(mx.float32).transpose(1, 0, 2)
+        queries = queries.reshape(num_kv_heads, num_heads // num_kv_heads, query_len, size)
+        scores = scale * queries @ k.swapaxes(-1, -2)
+        positions = mx.arange(context_len - query_len, context_len)
+        scores = mx.where(mx.arange(context_len) <= positions[:, None], scores, -mx.inf)
+        weights = mx.exp(scores - mx.max(scores, axis=-1, keepdims=True))
+        mixed = (weights / mx.sum(weights, axis=-1, keepdims=True)) @ v
+        out.append(mixed.reshape(num_heads, query_len, size).transpose(1, 0, 2))
+        start += query_len
+    return mx.concatenate(out).astype(q.dtype)
+
+
+def _matrix(weight: Weight) -> mx.array:
+    """The weight as a dense matrix in its own type."""
+    return weight.weight if isinstance(weight, DenseWeight) else _dequantize(weight)
+
+
+def _dequantize(weight: QuantizedWeight) -> mx.array:
+    """Unpack 32 / bits elements from each word, lowest bits first, and scale each group: [O, I]."""
+    outputs, inputs = weight.shape
+    shifts = mx.arange(0, 32, weight.bits, dtype=mx.uint32)
+    q = (weight.packed[:, :, None] >> shifts) & (2**weight.bits - 1)
+    groups = q.reshape(outputs, -1, weight.group_size).astype(mx.float32)
+    matrix = groups * weight.scales[..., None].astype(mx.float32) + weight.biases[..., None].astype(mx.float32)
+    return matrix.reshape(outputs, inputs).astype(weight.dtype)

@@ -1,0 +1,117 @@
+"""Which implementation of each operation is in force, and why: the one table that the model looks operations up in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import mlx.core as mx
+
+from inference.errors import ConfigError
+from inference.ops import mlx_ops, reference
+from inference.ops.paged import PagedKV, RaggedLayout
+from inference.ops.weights import Weight
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that the model computes: what it is, and its implementations by name, best first."""
+
+    doc: str
+    implementations: Mapping[str, Callable[..., Any]]
+
+
+def _operation(name: str, doc: str) -> Operation:
+    return Operation(doc, {"mlx": getattr(mlx_ops, name), "reference": getattr(reference, name)})
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    name: _operation(name, doc)
+    for name, doc in {
+        "linear": "multiply by a weight matrix, dense or quantized, and add its bias",
+        "embedding": "look up the rows of tokens in the embedding matrix",
+        "rms_norm": "scale each row to unit mean square",
+        "rope": "turn queries and keys by their position",
+        "silu_mul": "SwiGLU's gate: silu(gate) * up",
+        "write_kv": "put this step's keys and values into their slots of the KV cache",
+        "paged_attention": "attention over the KV cache through block tables",
+    }.items()
+}
+
+IMPLEMENTATIONS = ("mlx", "reference")
+"""Every name that an implementation may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpChoice:
+    """The implementation of one operation that is in force, and the reason."""
+
+    operation: str
+    implementation: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpTable:
+    """One callable for each operation; see `reference` for what each computes. Immutable: choose anew with `select`."""
+
+    linear: Callable[[mx.array, Weight], mx.array]
+    embedding: Callable[[mx.array, Weight], mx.array]
+    rms_norm: Callable[[mx.array, mx.array, float], mx.array]
+    rope: Callable[[mx.array, mx.array, float], mx.array]
+    silu_mul: Callable[[mx.array, mx.array], mx.array]
+    write_kv: Callable[[PagedKV, int, mx.array, mx.array, RaggedLayout], None]
+    paged_attention: Callable[[mx.array, mx.array, mx.array, RaggedLayout, float], mx.array]
+    chosen: tuple[OpChoice, ...]
+
+    @classmethod
+    def select(cls, spec: str = "auto") -> OpTable:
+        """The table that `spec` asks for: a default, then exceptions, such as "mlx,paged_attention=reference".
+
+        The default is auto (the best of each operation's) or an implementation's name. Raises ConfigError.
+        """
+        default, exceptions = _parse(spec)
+        choices = tuple(_choose(name, default, exceptions.get(name)) for name in OPERATIONS)
+        functions = {c.operation: OPERATIONS[c.operation].implementations[c.implementation] for c in choices}
+        return cls(**functions, chosen=choices)
+
+    def choices(self) -> tuple[OpChoice, ...]:
+        """What is in force for each operation, in the order of OPERATIONS."""
+        return self.chosen
+
+
+def _parse(spec: str) -> tuple[str, dict[str, str]]:
+    """The default of a spec, and its exceptions by operation."""
+    default, exceptions = "auto", {}
+    for place, part in enumerate(piece.strip() for piece in spec.split(",")):
+        operation, equals, implementation = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            if place > 0:
+                raise ConfigError(f"kernels has {part!r} after a comma, but expects operation=implementation there")
+            if operation not in ("auto", *IMPLEMENTATIONS):
+                raise ConfigError(f"kernels is {part!r}, but must start with one of auto, {', '.join(IMPLEMENTATIONS)}")
+            default = operation
+        elif operation not in OPERATIONS:
+            raise ConfigError(f"kernels names an operation {operation!r}; the operations are {', '.join(OPERATIONS)}")
+        elif implementation not in OPERATIONS[operation].implementations:
+            names = ", ".join(OPERATIONS[operation].implementations)
+            raise ConfigError(f"kernels asks for {operation}={implementation}, but {operation} has only {names}")
+        else:
+            exceptions[operation] = implementation
+    return default, exceptions
+
+
+def _choose(operation: str, default: str, exception: str | None) -> OpChoice:
+    implementations = OPERATIONS[operation].implementations
+    if exception is not None:
+        return OpChoice(operation, exception, "asked for by name")
+    if default == "auto":
+        return OpChoice(operation, next(iter(implementations)), "the fastest that this build has")
+    if default in implementations:
+        return OpChoice(operation, default, "asked for")
+    best = next(iter(implementations))
+    return OpChoice(operation, best, f"there is no {default} implementation of it")
+
+
+assert {f.name for f in fields(OpTable)} == {*OPERATIONS, "chosen"}

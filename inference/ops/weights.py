@@ -1,0 +1,94 @@
+"""The two kinds of matrix that a linear layer or an embedding can hold: dense, or quantized in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+
+@dataclass(frozen=True, slots=True)
+class DenseWeight:
+    """`weight` [O, I], rows are outputs. `bias` [O] or None."""
+
+    weight: mx.array
+    bias: mx.array | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.weight.shape[0], self.weight.shape[1]
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        return self.weight.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return self.weight.nbytes + _bias_bytes(self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedWeight:
+    """MLX's affine quantization of [O, I]: an element is `q * scale + bias` of its group of `group_size` along I.
+
+    `packed` [O, I * bits / 32] uint32 holds the q, lowest bits first; `scales` and `biases` are [O, I / group_size].
+    `bias` [O] is the layer's own, or None.
+    """
+
+    packed: mx.array
+    scales: mx.array
+    biases: mx.array
+    bits: int
+    group_size: int
+    bias: mx.array | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.packed.shape[0], self.packed.shape[1] * 32 // self.bits
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """The type that it dequantizes to."""
+        return self.scales.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return self.packed.nbytes + self.scales.nbytes + self.biases.nbytes + _bias_bytes(self.bias)
+
+
+Weight = DenseWeight | QuantizedWeight
+
+
+def stack_rows(weights: Sequence[Weight]) -> tuple[Weight, ...]:
+    """One weight whose outputs are those of `weights` in turn, or `weights` as they are if they differ in kind.
+
+    One matrix multiplication of a tall matrix costs less than several of short ones. A checkpoint quantized layer by
+    layer may have unlike neighbours, which stay apart.
+    """
+    first = weights[0]
+    bias = _stack_biases(weights)
+    if all(isinstance(w, DenseWeight) for w in weights):
+        return (DenseWeight(mx.concatenate([w.weight for w in weights if isinstance(w, DenseWeight)]), bias),)
+    if isinstance(first, QuantizedWeight):
+        same = [
+            w
+            for w in weights
+            if isinstance(w, QuantizedWeight) and (w.bits, w.group_size) == (first.bits, first.group_size)
+        ]
+        if len(same) == len(weights):
+            packed, scales, biases = (
+                mx.concatenate(list(part)) for part in zip(*((w.packed, w.scales, w.biases) for w in same), strict=True)
+            )
+            return (QuantizedWeight(packed, scales, biases, first.bits, first.group_size, bias),)
+    return tuple(weights)
+
+
+def _stack_biases(weights: Sequence[Weight]) -> mx.array | None:
+    if all(w.bias is None for w in weights):
+        return None
+    return mx.concatenate([mx.zeros(w.shape[0], w.dtype) if w.bias is None else w.bias for w in weights])
+
+
+def _bias_bytes(bias: mx.array | None) -> int:
+    return 0 if bias is None else bias.nbytes
