@@ -1,0 +1,1 @@
+"""One module per subcommand of `glasschat`: each has `add(subparsers)` and a `main(args) -> int`."""

@@ -1,0 +1,106 @@
+"""Command-line flags that are made from the fields of `EngineConfig` and `SamplingParams`, so that none is forgotten."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+from inference.errors import ConfigError
+from inference.protocol import EngineConfig, SamplingParams
+
+DEFAULT_MODEL = "demo"
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="M",
+        help="a directory in Hugging Face or MLX format, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, demo (the "
+        "default), or synthetic:0.5b, :1.5b, :7b (random weights, for measuring)",
+    )
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """One flag for each field of `EngineConfig`; `engine_config` reads them back."""
+    group = parser.add_argument_group("engine options")
+    types = get_type_hints(EngineConfig)
+    for option in fields(EngineConfig):
+        flag = "--" + option.name.replace("_", "-")
+        about = f"{option.metadata['help']} (default {_spell(option.default)})".replace("%", "%%")
+        if types[option.name] is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=option.default, help=about)
+        else:
+            kind = types[option.name]
+            group.add_argument(flag, type=kind, default=option.default, metavar=_metavar(kind), help=about)
+
+
+def engine_config(args: argparse.Namespace) -> EngineConfig:
+    return EngineConfig(**{option.name: getattr(args, option.name) for option in fields(EngineConfig)})
+
+
+def add_sampling(parser: argparse.ArgumentParser, *, temperature: float) -> None:
+    """The flags of `SamplingParams`. `temperature` is this command's default."""
+    group = parser.add_argument_group("sampling")
+    number, count = {"type": float, "metavar": "X"}, {"type": int, "metavar": "N"}
+    group.add_argument("--temperature", **number, default=temperature, help=f"0 is greedy (default {temperature})")
+    group.add_argument("--top-k", **count, default=0, help="keep the N most probable tokens; 0 keeps all")
+    group.add_argument("--top-p", **number, default=1.0, help="keep the fewest tokens whose probabilities reach X")
+    group.add_argument("--min-p", **number, default=0.0, help="keep tokens at least X times as probable as the best")
+    group.add_argument("--repetition-penalty", **number, default=1.0, help="above 1: make seen tokens less likely")
+    group.add_argument("--presence-penalty", **number, default=0.0, help="subtracted from tokens already in the output")
+    group.add_argument("--frequency-penalty", **number, default=0.0, help="the same, for each time a token is there")
+    group.add_argument(
+        "--logit-bias", type=_bias, action="append", default=[], metavar="ID=X", help="add X to a token id; repeatable"
+    )
+    group.add_argument("--seed", **count, default=None, help="the same seed gives the same answer")
+    group.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
+    group.add_argument(
+        "--max-tokens", **count, default=None, help="longest answer (default: until the context is full)"
+    )
+    group.add_argument("--ignore-eos", action="store_true", help="go on after an end-of-text token")
+    group.add_argument("--logprobs", **count, default=None, help="report log-probabilities and N alternatives")
+
+
+def sampling_params(args: argparse.Namespace) -> SamplingParams:
+    values: dict[str, Any] = {option.name: getattr(args, option.name) for option in fields(SamplingParams)}
+    values["stop"] = tuple(values["stop"])
+    values["logit_bias"] = dict(values["logit_bias"])
+    return SamplingParams(**values)
+
+
+def comma_list(text: str) -> tuple[int, ...]:
+    """Argument type: `1,4,16` as positive numbers."""
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 1,4,16") from None
+    if min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} holds a number below 1")
+    return numbers
+
+
+def positive(text: str) -> int:
+    """Argument type: a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _bias(text: str) -> tuple[int, float]:
+    token, _, value = text.partition("=")
+    try:
+        return int(token), float(value)
+    except ValueError:
+        raise ConfigError(f"--logit-bias takes ID=X such as 42=-5, not {text!r}") from None
+
+
+def _spell(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
+
+
+def _metavar(kind: type) -> str:
+    return {int: "N", str: "NAME"}.get(kind, "X")

@@ -1,0 +1,71 @@
+"""`glasschat run`: one answer to stdout, for pipes and scripts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from app.commands.options import add_engine, add_model, add_sampling, engine_config, sampling_params
+from inference.errors import RequestError
+from inference.protocol import ChatPrompt, Message, Prompt, TextPrompt
+
+if TYPE_CHECKING:
+    from inference.llm import Completion, LLM
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("run", help="one answer to stdout")
+    add_model(parser)
+    parser.add_argument("-p", "--prompt", metavar="TEXT", help="what to ask; without it, standard input is read")
+    parser.add_argument("--system", metavar="TEXT", help="a system prompt to go before it")
+    parser.add_argument("--raw", action="store_true", help="continue the prompt as it is, without a chat template")
+    parser.add_argument("--json", action="store_true", help="print one JSON object when the answer is complete")
+    add_sampling(parser, temperature=0.0)
+    add_engine(parser)
+    parser.set_defaults(main=main)
+
+
+def main(args: argparse.Namespace) -> int:
+    prompt = _prompt(args)
+    params, config = sampling_params(args), engine_config(args)
+
+    from inference.llm import LLM
+
+    llm = LLM(args.model, config)
+    if args.json:
+        print(json.dumps(_describe(llm, llm.generate([prompt], params)[0]), ensure_ascii=False, indent=2))
+        return 0
+    ends_line = True
+    for piece in llm.stream(prompt, params):
+        print(piece.text, end="", flush=True)
+        ends_line = piece.text.endswith("\n") if piece.text else ends_line
+    if not ends_line:
+        print()
+    return 0
+
+
+def _prompt(args: argparse.Namespace) -> Prompt:
+    text = args.prompt
+    if text is None:
+        if sys.stdin.isatty():
+            raise RequestError("nothing to answer: give a prompt with -p, or pipe it into standard input")
+        text = sys.stdin.read()
+    if not text.strip():
+        raise RequestError("the prompt is empty: give it at least one character")
+    if args.raw:
+        if args.system:
+            raise RequestError("--system needs the chat template, which --raw leaves out: use one of the two")
+        return TextPrompt(text)
+    messages = [Message("system", args.system)] if args.system else []
+    return ChatPrompt((*messages, Message("user", text)))
+
+
+def _describe(llm: LLM, completion: Completion) -> dict[str, object]:
+    from dataclasses import asdict
+
+    described = asdict(completion)
+    described["timings"]["tokens_per_second"] = completion.timings.tokens_per_second
+    described["effective_config"] = [asdict(option) for option in llm.options]
+    return described

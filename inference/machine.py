@@ -1,0 +1,47 @@
+"""Plain facts about the machine, for sizing, reports and the doctor."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+
+def processor_name() -> str:
+    """As its maker calls it, or the architecture where the system does not tell."""
+    if sys.platform == "darwin":
+        return _ask("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
+    try:
+        with open("/proc/cpuinfo") as info:
+            names = (line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
+            return next(names, platform.machine())
+    except OSError:
+        return platform.machine()
+
+
+def core_count() -> int:
+    """Cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Bytes that can be taken without swapping, as far as the system tells."""
+    if sys.platform == "linux":
+        with open("/proc/meminfo") as info:
+            for line in info:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    if sys.platform == "darwin" and (total := _ask("sysctl", "-n", "hw.memsize")):
+        # macOS gives up caches and compresses memory on demand; half of all is a cautious guess at what is to be had.
+        return int(total) // 2
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _ask(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -1,0 +1,126 @@
+"""Compares implementations of the operations with the reference, here and now, on this machine's device.
+
+What `glasschat doctor` shows: an operation is trusted where its results were seen to agree, not where they should.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from inference.ops.paged import PagedKV, RaggedLayout
+from inference.ops.table import OPERATIONS
+from inference.ops.weights import DenseWeight, QuantizedWeight, Weight
+
+TOLERANCE = {mx.float32: 1e-4, mx.bfloat16: 3e-2, mx.float16: 4e-3}
+"""Largest accepted error: a few roundings of the type, accumulated over the width of a layer."""
+
+_HEADS, _KV_HEADS, _SIZE, _WIDTH, _INNER, _BLOCK = 8, 2, 64, 512, 1024, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far one implementation is from the reference on random input."""
+
+    operation: str
+    implementation: str
+    dtype: str
+    error: float
+    """Root mean square of the difference as a fraction of that of the reference; the worst of several inputs."""
+    tolerance: float
+
+    @property
+    def agrees(self) -> bool:
+        return self.error <= self.tolerance  # False for NaN, as it should be
+
+
+def compare(operation: str, implementation: str, dtype: mx.Dtype = mx.float32) -> Agreement:
+    """Run one operation on random input of ordinary shapes, by `implementation` and by the reference."""
+    implementations = OPERATIONS[operation].implementations
+    case = _CASES[operation]
+    pairs = zip(case(implementations[implementation], dtype), case(implementations["reference"], dtype), strict=True)
+    # A NaN must win over any number, which max() does not promise.
+    errors = [_distance(ours, truth) for ours, truth in pairs]
+    error = float("nan") if any(e != e for e in errors) else max(errors)
+    return Agreement(operation, implementation, str(dtype).removeprefix("mlx.core."), error, TOLERANCE[dtype])
+
+
+def _distance(ours: mx.array, truth: mx.array) -> float:
+    wide = truth.astype(mx.float32)
+    difference = ours.astype(mx.float32) - wide
+    return float(mx.sqrt(mx.mean(difference * difference) / mx.mean(wide * wide)).item())
+
+
+_Case = Callable[[Callable[..., mx.array], mx.Dtype], list[mx.array]]
+
+
+def _random(seed: int, shape: tuple[int, ...], dtype: mx.Dtype) -> mx.array:
+    """The same numbers for both implementations: every case is run twice."""
+    return mx.random.normal(shape, key=mx.random.key(seed)).astype(dtype)
+
+
+def _weights(dtype: mx.Dtype) -> list[Weight]:
+    dense = _random(1, (_INNER, _WIDTH), dtype) * (_WIDTH**-0.5)
+    bias = _random(2, (_INNER,), dtype)
+    quantized = [QuantizedWeight(*mx.quantize(dense, group_size=64, bits=bits), bits, 64, bias) for bits in (4, 8)]
+    return [DenseWeight(dense, bias), *quantized]
+
+
+def _linear(operation: Callable[..., mx.array], dtype: mx.Dtype) -> list[mx.array]:
+    return [operation(_random(3, (rows, _WIDTH), dtype), weight) for weight in _weights(dtype) for rows in (1, 7)]
+
+
+def _embedding(operation: Callable[..., mx.array], dtype: mx.Dtype) -> list[mx.array]:
+    ids = mx.array([0, _INNER - 1, 5, 5], mx.int32)
+    return [operation(ids, weight) for weight in _weights(dtype)]
+
+
+def _rms_norm(operation: Callable[..., mx.array], dtype: mx.Dtype) -> list[mx.array]:
+    return [operation(_random(3, (7, _WIDTH), dtype), _random(4, (_WIDTH,), dtype), 1e-6)]
+
+
+def _rope(operation: Callable[..., mx.array], dtype: mx.Dtype) -> list[mx.array]:
+    # Angles of far positions are where float32 itself runs out; a chat's length is what is asked of it.
+    positions = mx.array([0, 1, 17, 1000, 1001], mx.int32)
+    return [operation(_random(3, (5, _HEADS, _SIZE), dtype), positions, 1e6)]
+
+
+def _silu_mul(operation: Callable[..., mx.array], dtype: mx.Dtype) -> list[mx.array]:
+    return [operation(_random(3, (7, _INNER), dtype), _random(4, (7, _INNER), dtype))]
+
+
+def _layout() -> RaggedLayout:
+    """A decode, a chunk on a prefix and a whole prompt in one batch, on blocks in disorder."""
+    return RaggedLayout.build((1, 5, 20), (33, 40, 20), ((4, 1, 7), (0, 9, 2), (8, 3)), _BLOCK)
+
+
+def _pool(dtype: mx.Dtype) -> PagedKV:
+    shape = (10, _BLOCK, _KV_HEADS, _SIZE)
+    return PagedKV([_random(5, shape, dtype)], [_random(6, shape, dtype)])
+
+
+def _write_kv(operation: Callable[..., mx.array], dtype: mx.Dtype) -> list[mx.array]:
+    layout, kv = _layout(), _pool(dtype)
+    shape = (layout.num_tokens, _KV_HEADS, _SIZE)
+    operation(kv, 0, _random(7, shape, dtype), _random(8, shape, dtype), layout)
+    return kv.arrays
+
+
+def _paged_attention(operation: Callable[..., mx.array], dtype: mx.Dtype) -> list[mx.array]:
+    layout, kv = _layout(), _pool(dtype)
+    queries = _random(9, (layout.num_tokens, _HEADS, _SIZE), dtype)
+    return [operation(queries, kv.keys[0], kv.values[0], layout, _SIZE**-0.5)]
+
+
+_CASES: Mapping[str, _Case] = {
+    "linear": _linear,
+    "embedding": _embedding,
+    "rms_norm": _rms_norm,
+    "rope": _rope,
+    "silu_mul": _silu_mul,
+    "write_kv": _write_kv,
+    "paged_attention": _paged_attention,
+}
+assert _CASES.keys() == OPERATIONS.keys()
