@@ -1,4 +1,4 @@
-"""The `glasschat` command: finds the subcommand, and turns every foreseeable error into one sentence and exit code 2."""
+"""The `glasschat` command: finds the subcommand, and turns foreseeable errors into one sentence and exit code 2."""
 
 from __future__ import annotations
 

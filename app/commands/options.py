@@ -1,4 +1,4 @@
-"""Command-line flags that are made from the fields of `EngineConfig` and `SamplingParams`, so that none is forgotten."""
+"""Command-line flags made from the fields of `EngineConfig` and `SamplingParams`, so that none is forgotten."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from inference.errors import RequestError
 from inference.protocol import ChatPrompt, Message, Prompt, TextPrompt
 
 if TYPE_CHECKING:
-    from inference.llm import Completion, LLM
+    from inference.llm import LLM, Completion
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 from inference.bench.workload import Workload
 from inference.engine.engine import Engine
@@ -111,7 +112,7 @@ def _summarise(stamped: Sequence[tuple[float, Event]], workload: Workload) -> Ru
                     decode_time += now - previous
                 previous = now
     decoded = sum(r.decode_tokens for r in records if not r.prefill_tokens)
-    gaps = [b - a for times in token_times.values() for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for times in token_times.values() for a, b in pairwise(times)]
     return Run(
         prefill_speed=workload.prompt_tokens * workload.concurrency / prefill_end,
         decode_speed=decoded / decode_time if decode_time else 0.0,

@@ -1,4 +1,4 @@
-"""What a benchmark asks the engine to do: prompts of random tokens, so that nothing depends on the text or its language."""
+"""What a benchmark asks the engine to do: prompts of random tokens, so that no figure depends on a text."""
 
 from __future__ import annotations
 
