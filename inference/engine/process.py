@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from inference.errors import ConfigError, GlasschatError, ModelError
 from inference.protocol import (
@@ -119,19 +119,19 @@ def _load(model: str, config: EngineConfig, outbox: Outbox) -> Engine:
 def serve(engine: Engine, inbox: queue.SimpleQueue[Command], outbox: Outbox, pulse: Pulse) -> None:
     """Take all commands that have come, then run one step, until told to shut down. Waits only when idle."""
     while True:
-        events: list[Event] = []
-        while not inbox.empty() or not engine.has_work:
-            if events and inbox.empty():
-                break  # answers must not wait for the next command
+        answers: list[Event] = []
+        while not inbox.empty() or not (engine.has_work or answers):
             command = inbox.get()
             if isinstance(command, Shutdown):
                 return
-            events += _obey(engine, command)
+            answers += _obey(engine, command)
+        if answers:
+            outbox.send(answers)  # before the step, which may be long
         if engine.has_work:
             pulse.step, pulse.step_began = pulse.step + 1, time.monotonic()
-            events += engine.step()
+            events = engine.step()
             pulse.step_began = None
-        outbox.send(events)
+            outbox.send(events)
 
 
 def _obey(engine: Engine, command: Command) -> list[Event]:
@@ -149,16 +149,20 @@ def _obey(engine: Engine, command: Command) -> list[Event]:
 
 
 def _read(connection: Connection, inbox: queue.SimpleQueue[Command]) -> None:
-    while True:
-        try:
+    try:
+        while True:
             inbox.put(connection.recv())
-        except (EOFError, OSError):
-            _vanish()
+    except (EOFError, OSError):
+        _vanish()
+    except Exception:  # a pickle that can't be read: without this thread the engine would be deaf
+        traceback.print_exc()
+        _vanish(1)
 
 
-def _vanish() -> None:
+def _vanish(code: int = 0) -> NoReturn:
     """End at once, from any thread, in the middle of whatever the others do."""
-    os._exit(0)
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
