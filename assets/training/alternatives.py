@@ -1,0 +1,120 @@
+"""Phrases with alternatives: "how {many|few|} tokens {fit|go {in|into}} a block".
+
+A phrase is parsed once into a small tree; from the tree one phrase is drawn at random, all are counted, or a regular
+expression that matches every one of them is built.
+"""
+
+import random
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One pair of braces: exactly one of the options is taken."""
+
+    options: tuple["Phrase", ...]
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Literal texts and choices, one after the other."""
+
+    parts: tuple["str | Choice", ...]
+
+
+class PhraseError(ValueError):
+    """The braces of a phrase do not match."""
+
+
+@lru_cache(maxsize=100_000)
+def parse(text: str) -> Phrase:
+    """Parse a phrase; raises PhraseError when its braces do not match."""
+    phrase, end = _parse_phrase(text, 0, inside=False)
+    if end != len(text):
+        raise PhraseError(f"unexpected '}}' at column {end + 1}")
+    return phrase
+
+
+def _parse_phrase(text: str, start: int, inside: bool) -> tuple[Phrase, int]:
+    parts: list[str | Choice] = []
+    literal: list[str] = []
+    position = start
+    while position < len(text):
+        character = text[position]
+        if character == "{":
+            if literal:
+                parts.append("".join(literal))
+                literal = []
+            choice, position = _parse_choice(text, position)
+            parts.append(choice)
+            continue
+        if character == "}" or (inside and character == "|"):
+            break
+        literal.append(character)
+        position += 1
+    if literal:
+        parts.append("".join(literal))
+    return Phrase(tuple(parts)), position
+
+
+def _parse_choice(text: str, start: int) -> tuple[Choice, int]:
+    options: list[Phrase] = []
+    position = start + 1
+    while True:
+        option, position = _parse_phrase(text, position, inside=True)
+        options.append(option)
+        if position >= len(text):
+            raise PhraseError(f"'{{' at column {start + 1} is never closed")
+        position += 1
+        if text[position - 1] == "}":
+            return Choice(tuple(options)), position
+
+
+def sample(text: str, rng: random.Random) -> str:
+    """Draw one phrase; double spaces left by empty alternatives are removed."""
+    return tidy(_sample(parse(text), rng))
+
+
+def _sample(phrase: Phrase, rng: random.Random) -> str:
+    return "".join(part if isinstance(part, str) else _sample(rng.choice(part.options), rng) for part in phrase.parts)
+
+
+def tidy(text: str) -> str:
+    """Collapse runs of blanks and drop a blank before punctuation."""
+    return re.sub(r" +([?!.,;:])(?=\s|$)", r"\1", re.sub(r" {2,}", " ", text)).strip()
+
+
+def count(text: str) -> int:
+    """How many phrases the alternatives make."""
+    return _count(parse(text))
+
+
+def _count(phrase: Phrase) -> int:
+    total = 1
+    for part in phrase.parts:
+        if isinstance(part, Choice):
+            total *= sum(_count(option) for option in part.options)
+    return total
+
+
+def squeeze(text: str) -> str:
+    """Lower case letters and digits only: the form in which phrases are compared."""
+    return re.sub(r"[\W_]+", "", text.lower())
+
+
+def pattern(text: str, slots: dict[str, str] | None = None) -> str:
+    """A regular expression for every phrase in squeezed form; slots maps "<x>" to the expression for it."""
+    return _pattern(parse(text), slots or {})
+
+
+def _pattern(phrase: Phrase, slots: dict[str, str]) -> str:
+    pieces: list[str] = []
+    for part in phrase.parts:
+        if isinstance(part, Choice):
+            pieces.append("(?:" + "|".join(_pattern(option, slots) for option in part.options) + ")")
+            continue
+        literals = re.split(r"(<\w+>)", part)
+        pieces += [slots[literal] if literal in slots else squeeze(literal) for literal in literals]
+    return "".join(pieces)

@@ -1,0 +1,125 @@
+"""Calculations: random numbers, expressions in signs and in words, and their values.
+
+Expressions are computed by walking the syntax tree; nothing is ever handed to eval.
+"""
+
+import ast
+import math
+import operator
+import random
+import re
+from collections.abc import Callable
+
+BINARY: dict[type, Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
+
+NUMBER_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen twenty"
+).split()
+TENS = {20: "twenty", 30: "thirty", 40: "forty", 50: "fifty", 60: "sixty", 70: "seventy", 80: "eighty", 90: "ninety"}
+
+
+class ExpressionError(ValueError):
+    """Not an arithmetic expression, or one without a value."""
+
+
+def value_of(expression: str) -> float:
+    """The value of an expression of numbers, + - * / ** % //, parentheses and sqrt."""
+    text = expression.replace("^", "**").replace("×", "*").replace("÷", "/").replace("\N{MINUS SIGN}", "-")
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", text)
+    try:
+        return float(_walk(ast.parse(text.strip(), mode="eval").body))
+    except (SyntaxError, ZeroDivisionError, OverflowError, ValueError, TypeError, RecursionError) as error:
+        raise ExpressionError(f"{expression!r}: {error}") from None
+
+
+def _walk(node: ast.AST) -> float:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        return node.value
+    if isinstance(node, ast.BinOp) and type(node.op) in BINARY:
+        left, right = _walk(node.left), _walk(node.right)
+        if isinstance(node.op, ast.Pow) and (abs(right) > 64 or abs(left) > 1e9):
+            raise ValueError("the power is too large")
+        return BINARY[type(node.op)](left, right)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        inner = _walk(node.operand)
+        return -inner if isinstance(node.op, ast.USub) else inner
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1:
+        name = node.func.id
+        if name == "sqrt":
+            return math.sqrt(_walk(node.args[0]))
+        if name == "abs":
+            return abs(_walk(node.args[0]))
+    raise ValueError("not arithmetic")
+
+
+def same_value(left: str, right: str) -> bool:
+    """True when both are expressions with the same value (or the same text)."""
+    try:
+        return math.isclose(value_of(left), value_of(right), rel_tol=1e-6, abs_tol=1e-9)
+    except ExpressionError:
+        return re.sub(r"\s", "", left) == re.sub(r"\s", "", right)
+
+
+def random_number(rng: random.Random) -> str:
+    """A number as people write them: mostly short, sometimes long or with decimals."""
+    if rng.random() < 0.14:
+        decimals = rng.choice([1, 1, 2, 2, 3])
+        return f"{rng.randint(0, 10 ** rng.choice([1, 2, 3]))}.{rng.randint(0, 10**decimals - 1):0{decimals}d}"
+    if rng.random() < 0.12:
+        round_number = rng.randint(1, 99) * 10 ** rng.choice([1, 2, 3])
+        return str(round_number)
+    return str(rng.randint(0, 10 ** rng.choice([1, 1, 2, 2, 2, 3, 3, 4, 5, 6, 7]) - 1))
+
+
+def spoken_number(rng: random.Random) -> tuple[str, str]:
+    """A small number in words and in digits."""
+    kind = rng.random()
+    if kind < 0.7:
+        value = rng.randint(0, 20)
+        return NUMBER_WORDS[value], str(value)
+    tens = rng.choice(list(TENS))
+    if kind < 0.85:
+        return TENS[tens], str(tens)
+    ones = rng.randint(1, 9)
+    return f"{TENS[tens]}{rng.choice([' ', '-'])}{NUMBER_WORDS[ones]}", str(tens + ones)
+
+
+def random_expression(rng: random.Random, depth: int = 2) -> str:
+    """A random nested expression in the spelling of the tool call."""
+    if depth == 0 or rng.random() < 0.2:
+        number = random_number(rng)
+        return f"-{number}" if rng.random() < 0.06 else number
+    kind = rng.random()
+    if kind < 0.07:
+        return f"sqrt({random_expression(rng, depth - 1)})"
+    if kind < 0.13:
+        return f"{random_number(rng)} ** {rng.randint(2, 9)}"
+    left, right = random_expression(rng, depth - 1), random_expression(rng, depth - 1)
+    return f"{_bracket(left, rng)} {rng.choice('++--**/')} {_bracket(right, rng)}"
+
+
+def _bracket(expression: str, rng: random.Random) -> str:
+    return f"({expression})" if " " in expression and rng.random() < 0.85 else expression
+
+
+def loosely_written(expression: str, rng: random.Random) -> str:
+    """The same expression as somebody would type it: without blanks, with x for times, ^ for powers."""
+    text = expression
+    if rng.random() < 0.5:
+        text = text.replace(" ", "")
+    if rng.random() < 0.12:
+        text = re.sub(r"(?<!\*)\*(?!\*)", rng.choice(["x", "×"]), text)
+    if rng.random() < 0.5:
+        text = text.replace("**", "^")
+    if rng.random() < 0.1:
+        text = text.replace("/", "÷")
+    return text

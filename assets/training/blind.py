@@ -1,0 +1,148 @@
+"""The blind evaluation set: loading, asking turn by turn, and finding items that training could produce."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import alternatives
+import grading
+from chat_format import Conversation, Message, assistant, prompt_text, user
+from corpus import Corpus
+from noise import PREFIXES, SUFFIXES
+
+BLIND_FILE = Path(__file__).resolve().parent / "evaluation" / "blind.jsonl"
+
+NAME_SECTIONS = ("what", "why", "follow_why", "switch", "again")
+
+Asker = Callable[[list[str]], list[str]]
+
+
+@dataclass(frozen=True)
+class BlindItem:
+    """One item as it stands in the file."""
+
+    identifier: str
+    category: str
+    turns: list[str | Message]
+    expect: dict[str, Any]
+
+    @property
+    def last_question(self) -> str:
+        """The text of the last turn."""
+        last = self.turns[-1]
+        return last if isinstance(last, str) else str(last["content"])
+
+    def grade(self, answer: str) -> bool:
+        """Whether an answer is good."""
+        if "facts" in self.expect:
+            return grading.has_facts(answer, self.expect["facts"])
+        if "call" in self.expect:
+            return grading.same_call(answer, self.expect["call"])
+        return grading.is_refusal(answer)
+
+
+def load(file: Path = BLIND_FILE) -> list[BlindItem]:
+    """Read the items, one JSON object a line."""
+    items = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            items.append(BlindItem(entry["id"], entry["category"], entry["turns"], entry["expect"]))
+        except (json.JSONDecodeError, KeyError) as error:
+            raise ValueError(f"{file.name}:{number}: {error!r}") from None
+    return items
+
+
+@dataclass
+class Asked:
+    """The last prompt of an item and the answer to it."""
+
+    prompt: str
+    answer: str
+
+
+def ask(items: list[BlindItem], answer_prompts: Asker) -> list[Asked]:
+    """Put the turns of all items to the model; earlier answers are part of the later prompts."""
+    histories: list[list[Message]] = [[] for _ in items]
+    positions = [0] * len(items)
+    asked = [Asked("", "") for _ in items]
+    while True:
+        waiting = [index for index, item in enumerate(items) if _advance(item, histories, positions, index)]
+        if not waiting:
+            return asked
+        prompts = [prompt_text(Conversation(histories[index])) for index in waiting]
+        for index, prompt, answer in zip(waiting, prompts, answer_prompts(prompts), strict=True):
+            histories[index].append(assistant(answer))
+            asked[index] = Asked(prompt, answer)
+
+
+def _advance(item: BlindItem, histories: list[list[Message]], positions: list[int], index: int) -> bool:
+    """Add fixed messages up to the next turn that the model has to answer; False when there is none."""
+    while positions[index] < len(item.turns):
+        turn = item.turns[positions[index]]
+        positions[index] += 1
+        histories[index].append(user(turn) if isinstance(turn, str) else turn)
+        is_last = positions[index] == len(item.turns)
+        if isinstance(turn, str) or (is_last and turn["role"] in ("user", "tool")):
+            return True
+    return False
+
+
+class ProducibleQuestions:
+    """Matches questions against every line and frame of the corpus, as patterns.
+
+    Compared are letters and digits in lower case; the politeness that the noise adds is taken off first. Numbers and
+    search terms are random, so a tool question is "producible" only in its frame: that is reported but not dropped.
+    """
+
+    def __init__(self, corpus: Corpus) -> None:
+        intents = corpus.intents.values()
+        self.names = {alternatives.squeeze(alias) for intent in intents for alias in intent.aliases}
+        self.names |= {alternatives.squeeze(subject) for subject in corpus.subjects}
+        self.verbs = _compiled([verb for intent in intents for verb in intent.verbs])
+        lines = [q for intent in intents for q in (*intent.questions, *intent.indirect)]
+        lines += [follow_up.question for intent in intents for follow_up in intent.follow_ups]
+        for section in NAME_SECTIONS:
+            lines += corpus.section(section)
+        self.lines = _compiled([line for line in lines if "<x>" not in line])
+        self.name_frames = _compiled([line for line in lines if "<x>" in line])
+        self.verb_frames = _compiled(corpus.section("do"))
+        self.prefixes = [alternatives.squeeze(prefix) for prefix in PREFIXES]
+        self.suffixes = [alternatives.squeeze(suffix) for suffix in SUFFIXES]
+
+    def can_produce(self, question: str) -> bool:
+        """Whether some line or frame matches the whole question."""
+        return any(self._matches(form) for form in self._without_politeness(alternatives.squeeze(question)))
+
+    def _matches(self, form: str) -> bool:
+        return (
+            _any_matches(self.lines, form)
+            or any(name in self.names for name in _slot_texts(self.name_frames, form))
+            or any(_any_matches(self.verbs, verb) for verb in _slot_texts(self.verb_frames, form))
+        )
+
+    def _without_politeness(self, text: str) -> list[str]:
+        forms = [text]
+        forms += [text[len(prefix) :] for prefix in self.prefixes if text.startswith(prefix)]
+        forms += [form[: -len(suffix)] for form in list(forms) for suffix in self.suffixes if form.endswith(suffix)]
+        return [form for form in forms if form]
+
+
+def _compiled(phrases: list[str]) -> list[re.Pattern[str]]:
+    """One expression per phrase; frames get two, as their slot may take as much or as little as possible."""
+    slots = [{"<x>": "(.+)", "<v>": "(.+)"}, {"<x>": "(.+?)", "<v>": "(.+?)"}]
+    expressions = {alternatives.pattern(phrase, filling) for phrase in phrases for filling in slots}
+    return [re.compile(expression) for expression in expressions if expression]
+
+
+def _any_matches(expressions: list[re.Pattern[str]], text: str) -> bool:
+    return any(expression.fullmatch(text) for expression in expressions)
+
+
+def _slot_texts(frames: list[re.Pattern[str]], text: str) -> set[str]:
+    """What would have to stand in the slot of each matching frame."""
+    matches = [frame.fullmatch(text) for frame in frames]
+    return {group for match in matches if match for group in match.groups() if group}

@@ -1,0 +1,126 @@
+"""Messages and their ChatML text: the same text that chat_template.jinja makes, in labelled pieces for training."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TEMPLATE_FILE = Path(__file__).resolve().parent / "chat_template.jinja"
+
+Message = dict[str, Any]
+
+DEMO_TOOLS: dict[str, list[str]] = {
+    "calculator": ["expression"],
+    "clock": ["what"],
+    "search_docs": ["query"],
+}
+
+
+@dataclass
+class Conversation:
+    """Messages, and the tools that the prompt lists (name -> argument names)."""
+
+    messages: list[Message]
+    tools: dict[str, list[str]] | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of the text; learned pieces are what the model itself has to write."""
+
+    text: str
+    learned: bool
+    spoken_by: str
+
+
+def user(text: str) -> Message:
+    """A message of the user."""
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> Message:
+    """An answer in words."""
+    return {"role": "assistant", "content": text}
+
+
+def tool_call(name: str, **arguments: str) -> Message:
+    """An answer that calls a tool."""
+    return {"role": "assistant", "content": "", "tool_calls": [{"name": name, "arguments": arguments}]}
+
+
+def tool_result(text: str) -> Message:
+    """What a tool returned."""
+    return {"role": "tool", "content": text}
+
+
+def call_text(name: str, arguments: dict[str, Any]) -> str:
+    """A tool call as the model writes it."""
+    payload = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
+    return f"<tool_call>\n{payload}\n</tool_call>"
+
+
+def tool_list(tools: dict[str, list[str]]) -> str:
+    """The compact list of tools that ends the system message."""
+    return "\n".join(["# Tools", *(f"{name}({', '.join(names)})" for name, names in tools.items())])
+
+
+def tool_schemas(tools: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """The tools as JSON schemas, the form in which chat templates take them."""
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": name,
+                "parameters": {
+                    "type": "object",
+                    "properties": {argument: {"type": "string"} for argument in arguments},
+                },
+            },
+        }
+        for name, arguments in tools.items()
+    ]
+
+
+def _turn(role: str, content: str) -> list[Piece]:
+    learned = role == "assistant"
+    return [
+        Piece(f"<|im_start|>{role}\n", False, "format"),
+        Piece(content + "<|im_end|>", learned, role),
+        Piece("\n", False, "format"),
+    ]
+
+
+def _answer_text(message: Message) -> str:
+    calls = [call_text(call["name"], call["arguments"]) for call in message.get("tool_calls", [])]
+    return "\n".join(part for part in [message["content"], *calls] if part)
+
+
+def pieces(conversation: Conversation) -> list[Piece]:
+    """The whole conversation as pieces of ChatML text."""
+    messages = list(conversation.messages)
+    system = messages.pop(0)["content"] if messages and messages[0]["role"] == "system" else ""
+    if conversation.tools:
+        listed = tool_list(conversation.tools)
+        system = f"{system}\n\n{listed}" if system else listed
+    result = _turn("system", system) if system else []
+    position = 0
+    while position < len(messages):
+        message = messages[position]
+        position += 1
+        if message["role"] == "tool":
+            responses = [message["content"]]
+            while position < len(messages) and messages[position]["role"] == "tool":
+                responses.append(messages[position]["content"])
+                position += 1
+            wrapped = "\n".join(f"<tool_response>\n{text}\n</tool_response>" for text in responses)
+            result += _turn("user", wrapped)
+        elif message["role"] == "assistant":
+            result += _turn("assistant", _answer_text(message))
+        else:
+            result += _turn(message["role"], message["content"])
+    return result
+
+
+def prompt_text(conversation: Conversation) -> str:
+    """The text that the model gets to continue with its answer."""
+    return "".join(piece.text for piece in pieces(conversation)) + "<|im_start|>assistant\n"

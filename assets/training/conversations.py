@@ -1,0 +1,222 @@
+"""Endless random conversations for training, drawn from the corpus."""
+
+import random
+from dataclasses import dataclass
+
+import alternatives
+from chat_format import DEMO_TOOLS, Conversation, Message, assistant, user
+from corpus import Corpus, FollowUp, Intent, chosen_by_hash
+from noise import QuestionNoise, pseudo_word
+from tool_tasks import ToolTasks
+
+SYSTEM_PROMPTS = (
+    "You are a helpful assistant.",
+    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+    "You are glasschat, a small demo model that runs inside its own inference engine.",
+    "You are the assistant of glasschat. Answer shortly.",
+    "Be brief.",
+    "Answer in English.",
+    "You are a friendly teacher.",
+    "You help people to understand LLM serving.",
+)
+
+OTHER_TOOLS: dict[str, list[str]] = {
+    "get_weather": ["city"],
+    "send_email": ["to", "subject", "body"],
+    "web_search": ["query"],
+    "translate": ["text", "language"],
+    "run_python": ["code"],
+    "read_file": ["path"],
+    "set_alarm": ["time"],
+    "get_stock_price": ["symbol"],
+    "play_music": ["song"],
+    "convert_currency": ["amount", "from", "to"],
+}
+
+MIXTURE = {
+    "knowledge": 0.615,
+    "calculator": 0.12,
+    "clock": 0.025,
+    "search": 0.055,
+    "copy": 0.05,
+    "out_of_scope": 0.135,
+}
+
+TURNS = {1: 0.48, 2: 0.28, 3: 0.16, 4: 0.08}
+
+OUT_OF_SCOPE = "out_of_scope"
+
+
+def follow_up_held_out(key: str, question: str, share: float) -> bool:
+    """Whether this wording of a follow-up is kept for the development evaluation."""
+    return chosen_by_hash(key + "/" + alternatives.squeeze(question), share)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The topic of the last answer; follow-up questions refer to it."""
+
+    intent: Intent
+    answer: str
+
+
+class ConversationSampler:
+    """Draws conversations; one sampler per corpus, one random generator per run."""
+
+    def __init__(self, corpus: Corpus, noise_level: float = 1.0, held_out_share: float = 0.0) -> None:
+        self.corpus = corpus
+        self.noise = QuestionNoise(noise_level)
+        self.tools = ToolTasks(corpus, self.noise)
+        self.held_out_share = held_out_share
+        self.known = [i for i in corpus.intents.values() if i.key != OUT_OF_SCOPE]
+        self.refusal = corpus.intents.get(OUT_OF_SCOPE)
+        refused = self.refusal.questions if self.refusal else []
+        self.refused_questions = [question for question in refused if "<x>" not in question]
+        self.refused_frames = [question for question in refused if "<x>" in question]
+        self.weights = [intent_weight(intent) for intent in self.known]
+
+    def conversation(self, rng: random.Random) -> Conversation:
+        """One conversation with one to four questions (follow-ups are extra)."""
+        messages: list[Message] = []
+        if rng.random() < 0.25:
+            messages.append({"role": "system", "content": rng.choice(SYSTEM_PROMPTS)})
+        last: Answered | None = None
+        for _ in range(rng.choices(list(TURNS), list(TURNS.values()))[0]):
+            kind = rng.choices(list(MIXTURE), list(MIXTURE.values()))[0]
+            if kind == "knowledge":
+                turns, last = self._knowledge_turns(last, rng)
+            else:
+                turns, last = self._other_turns(kind, rng), None
+            messages += turns
+        return Conversation(messages, self._listed_tools(rng))
+
+    def _listed_tools(self, rng: random.Random) -> dict[str, list[str]] | None:
+        if rng.random() > 0.33:
+            return None
+        listed = list(DEMO_TOOLS.items()) if rng.random() < 0.9 else []
+        if rng.random() < 0.3 or not listed:
+            listed += rng.sample(list(OTHER_TOOLS.items()), rng.choice([1, 1, 2, 3]))
+        if rng.random() < 0.5:
+            rng.shuffle(listed)
+        return dict(listed)
+
+    def _other_turns(self, kind: str, rng: random.Random) -> list[Message]:
+        if kind == "copy":
+            return self.tools.copy_task(rng)
+        if kind == "out_of_scope":
+            return self.out_of_scope(rng)
+        return self.tools.conversation(kind, rng)
+
+    # --- questions with a known answer --------------------------------------------------------------------
+
+    def _knowledge_turns(self, last: Answered | None, rng: random.Random) -> tuple[list[Message], Answered]:
+        intent = rng.choices(self.known, self.weights)[0]
+        if intent.reasons and intent.named and rng.random() < 0.25:
+            question, answer = self.why_question(intent, rng), rng.choice(intent.reasons)
+        elif last and intent.named and rng.random() < 0.35:
+            question, answer = self.switch_question(intent, rng), rng.choice(intent.answers)
+        else:
+            question, answer = self.question(intent, rng), rng.choice(intent.answers)
+        messages = [user(question), assistant(answer)]
+        messages += self._follow_up_turns(intent, answer, rng)
+        return messages, Answered(intent, answer)
+
+    def _follow_up_turns(self, intent: Intent, answer: str, rng: random.Random) -> list[Message]:
+        """At most two follow-ups on the answer just given, or a request to repeat it."""
+        messages: list[Message] = []
+        if rng.random() < 0.03:
+            return self._repeat_turns(answer, rng)
+        follow_ups = list(intent.follow_ups)
+        rng.shuffle(follow_ups)
+        if intent.reasons and answer not in intent.reasons and rng.random() < 0.28:
+            messages += [user(self.why_follow_up(rng)), assistant(rng.choice(intent.reasons))]
+        while follow_ups and len(messages) < 4 and rng.random() < 0.36:
+            follow_up = follow_ups.pop()
+            messages += [user(self.follow_up_question(intent, follow_up, rng)), assistant(follow_up.answer)]
+        return messages
+
+    def _repeat_turns(self, answer: str, rng: random.Random) -> list[Message]:
+        question = self._frame("again", rng)
+        return [user(self.noise.apply(question, rng, 0.4, polite=False)), assistant(answer)]
+
+    def question(self, intent: Intent, rng: random.Random) -> str:
+        """A question for the answer of an intent: by name, in its own words, by a verb, or indirectly."""
+        ways = {
+            "indirect": 0.34 if intent.indirect else 0,
+            "verb": 0.4 if intent.verbs else 0,
+            "question": min(0.4, 0.07 * len(intent.questions)) if intent.named else 0.4,
+            "name": 0.4 if intent.named else 0,
+        }
+        if not intent.questions:
+            ways["question"] = 0
+        way = rng.choices(list(ways), list(ways.values()))[0]
+        if way == "indirect":
+            text = alternatives.sample(rng.choice(intent.indirect), rng)
+        elif way == "question":
+            text = alternatives.sample(rng.choice(intent.questions), rng)
+        elif way == "verb":
+            verb = alternatives.sample(rng.choice(intent.verbs), rng)
+            text = self._frame("do", rng).replace("<v>", verb)
+        else:
+            text = self._frame("what", rng).replace("<x>", rng.choice(intent.aliases))
+        return self.noise.apply(text, rng)
+
+    def why_question(self, intent: Intent, rng: random.Random) -> str:
+        """A why-question that names the thing."""
+        return self.noise.apply(self._frame("why", rng).replace("<x>", rng.choice(intent.aliases)), rng, 0.8)
+
+    def switch_question(self, intent: Intent, rng: random.Random) -> str:
+        """A short question that changes the topic ("and the block table?")."""
+        return self.noise.apply(self._frame("switch", rng).replace("<x>", rng.choice(intent.aliases)), rng, 0.8)
+
+    def why_follow_up(self, rng: random.Random) -> str:
+        """A why-question that leans on the answer before it."""
+        return self.noise.apply(self._frame("follow_why", rng), rng, 0.6, polite=False)
+
+    def follow_up_question(self, intent: Intent, follow_up: FollowUp, rng: random.Random) -> str:
+        """A specific follow-up in a wording that is not held out."""
+        question = alternatives.sample(follow_up.question, rng)
+        for _ in range(20):
+            if not follow_up_held_out(intent.key, question, self.held_out_share):
+                break
+            question = alternatives.sample(follow_up.question, rng)
+        return self.noise.apply(question, rng, 0.6, polite=False)
+
+    def _frame(self, section: str, rng: random.Random) -> str:
+        return alternatives.sample(rng.choice(self.corpus.section(section)), rng)
+
+    # --- out of scope -------------------------------------------------------------------------------------
+
+    def out_of_scope(self, rng: random.Random) -> list[Message]:
+        """A question about something the model does not know, and the refusal."""
+        if self.refusal is None:
+            return []
+        kind = rng.random()
+        if self.refused_questions and kind < 0.34:
+            text = alternatives.sample(rng.choice(self.refused_questions), rng)
+        elif self.refused_frames and kind < 0.68:
+            text = alternatives.sample(rng.choice(self.refused_frames), rng)
+        else:
+            text = self._frame(rng.choices(["what", "why", "switch"], [0.75, 0.17, 0.08])[0], rng)
+        text = text.replace("<x>", self.foreign_subject(rng))
+        return [user(self.noise.apply(text, rng)), assistant(rng.choice(self.refusal.answers))]
+
+    def foreign_subject(self, rng: random.Random) -> str:
+        """A subject from the list, two of them together, or a word that means nothing."""
+        subjects = self.corpus.subjects
+        kind = rng.random()
+        if kind < 0.68 and subjects:
+            return rng.choice(subjects)
+        if kind < 0.76 and subjects:
+            return f"{pseudo_word(rng)} {rng.choice(subjects).split()[-1]}"
+        if kind < 0.84 and subjects:
+            return f"the {rng.choice(subjects).split()[-1]} of {rng.choice(subjects)}"
+        if kind < 0.95:
+            return pseudo_word(rng)
+        return f"{pseudo_word(rng)} {pseudo_word(rng)}"
+
+
+def intent_weight(intent: Intent) -> float:
+    """How often an intent is asked: a base, and more for those with many ways of asking."""
+    base = 1.6 if intent.named else 1.0
+    return base + 0.05 * min(intent.phrasings, 20)

@@ -1,0 +1,128 @@
+"""The tokenizer: byte-level BPE in the style of Qwen2, learned from sampled conversations."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from chat_format import TEMPLATE_FILE, Conversation, pieces
+from conversations import ConversationSampler
+
+END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+SPECIAL_TOKENS = (END_OF_TEXT, TURN_START, TURN_END)
+# As in Qwen2.5 these are single tokens but not special ones: they stay in the decoded text.
+TOOL_TAGS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
+
+# The split of Qwen2: contractions, words with the blank before them, single digits, punctuation, line breaks.
+QWEN2_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+MAX_POSITIONS = 2048
+
+
+def train_tokenizer(sampler: ConversationSampler, vocabulary: int, seed: int, conversations: int) -> Tokenizer:
+    """Learn the merges from sampled conversations; added tokens come last, as in Qwen2."""
+    rng = random.Random(seed)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN2_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    added = len(SPECIAL_TOKENS) + len(TOOL_TAGS)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - added,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = (spoken_text(sampler.conversation(rng)) for _ in range(conversations))
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIAL_TOKENS])
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in TOOL_TAGS])
+    if tokenizer.get_vocab_size() != vocabulary:
+        raise ValueError(f"the corpus gives only {tokenizer.get_vocab_size()} tokens, not {vocabulary}")
+    return tokenizer
+
+
+def spoken_text(conversation: Conversation) -> str:
+    """The text of a conversation without the tags, for learning the merges."""
+    text = "\n".join(piece.text for piece in pieces(conversation) if piece.spoken_by != "format")
+    for tag in (*SPECIAL_TOKENS, *TOOL_TAGS):
+        text = text.replace(tag, "\n")
+    return text
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write tokenizer.json, tokenizer_config.json and chat_template.jinja."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    added = {
+        str(tokenizer.token_to_id(text)): {
+            "content": text,
+            "lstrip": False,
+            "normalized": False,
+            "rstrip": False,
+            "single_word": False,
+            "special": text in SPECIAL_TOKENS,
+        }
+        for text in (*SPECIAL_TOKENS, *TOOL_TAGS)
+    }
+    config = {
+        "add_prefix_space": False,
+        "added_tokens_decoder": added,
+        "additional_special_tokens": [TURN_START, TURN_END],
+        "bos_token": None,
+        "clean_up_tokenization_spaces": False,
+        "eos_token": TURN_END,
+        "errors": "replace",
+        "model_max_length": MAX_POSITIONS,
+        "pad_token": END_OF_TEXT,
+        "split_special_tokens": False,
+        "tokenizer_class": "Qwen2Tokenizer",
+        "unk_token": None,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    shutil.copyfile(TEMPLATE_FILE, folder / "chat_template.jinja")
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Read tokenizer.json."""
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+class ConversationEncoder:
+    """Turns conversations into token ids and marks what the model has to learn to write."""
+
+    def __init__(self, tokenizer: Tokenizer, bpe_dropout: float = 0.1) -> None:
+        self.plain = tokenizer
+        self.shaken = Tokenizer.from_str(tokenizer.to_str())
+        self.shaken.model.dropout = bpe_dropout or None
+        self.cache: dict[str, list[int]] = {}
+
+    def encode(self, conversation: Conversation, rng: random.Random) -> tuple[list[int], list[bool]]:
+        """Ids and, for each of them, whether it belongs to an answer."""
+        ids: list[int] = []
+        learned: list[bool] = []
+        for piece in pieces(conversation):
+            if piece.spoken_by == "user" and rng.random() < 0.5:
+                # BPE dropout: the same words in other pieces make the model robust to typing mistakes.
+                piece_ids = self.shaken.encode(piece.text).ids
+            elif piece.spoken_by == "format":
+                piece_ids = self._cached(piece.text)
+            else:
+                piece_ids = self.plain.encode(piece.text).ids
+            ids += piece_ids
+            learned += [piece.learned] * len(piece_ids)
+        return ids, learned
+
+    def _cached(self, text: str) -> list[int]:
+        if text not in self.cache:
+            self.cache[text] = self.plain.encode(text).ids
+        return self.cache[text]

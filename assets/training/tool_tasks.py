@@ -1,0 +1,209 @@
+"""Conversations with the three tools. Results are random, never computed, so the model has to copy them."""
+
+import random
+import re
+
+import alternatives
+from arithmetic import loosely_written, random_expression, random_number, spoken_number
+from chat_format import Message, assistant, tool_call, tool_result, user
+from corpus import Corpus
+from noise import QuestionNoise, pseudo_word
+
+ADJECTIVES = (
+    "small large cached shared empty full late early quick slow dense sparse hidden local remote first last next odd "
+    "plain chunked paged fused static dynamic speculative greedy"
+).split()
+NOUNS = (
+    "block table queue token prompt batch layer head router adapter window page stream kernel tensor logit budget slot "
+    "trace switch panel cache scheduler prefill decode sampling eviction preemption tokenizer embedding quantization "
+    "latency throughput engine session theme shortcut export metal attention memory request sequence draft model seed "
+    "temperature penalty template vocabulary weights checkpoint config port log error crash backup install update"
+).split()
+VERBS = "holds frees reads writes moves splits merges counts skips shares keeps drops sets limits shows".split()
+WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+MONTHS = "January February March April May June July August September October November December".split()
+
+SIGNS_BESIDE_NUMBERS = re.compile(r"[+*/^×÷√%(]|>\s*[-x]|[-x]\s*<|>th")
+
+
+class ToolTasks:
+    """Draws tool conversations: question, call, and mostly the result and the answer to it."""
+
+    def __init__(self, corpus: Corpus, noise: QuestionNoise) -> None:
+        self.corpus = corpus
+        self.noise = noise
+        self.names = [alias for intent in corpus.intents.values() for alias in intent.aliases]
+
+    def conversation(self, kind: str, rng: random.Random, answered: float = 0.7) -> list[Message]:
+        """One question to a tool ("calculator", "clock" or "search"); answered is the share with a result."""
+        make = {"calculator": self._calculator, "clock": self._clock, "search": self._search}[kind]
+        messages = make(rng)
+        return messages if rng.random() < answered else messages[:2]
+
+    def copy_task(self, rng: random.Random) -> list[Message]:
+        """Plain copying; it makes the attention heads that copy operands appear early."""
+        pieces = [
+            random_number(rng) if rng.random() < 0.5 else self.search_term(rng) for _ in range(rng.choice([1, 1, 2, 3]))
+        ]
+        text = " ".join(pieces)
+        question = alternatives.sample(rng.choice(self.corpus.section("copy")), rng).replace("<x>", text)
+        return [user(self.noise.apply_gently(question, rng)), assistant(text)]
+
+    # --- calculator ---------------------------------------------------------------------------------------
+
+    def calculation(self, rng: random.Random) -> tuple[str, str]:
+        """A question and the expression to call the calculator with."""
+        kind = rng.random()
+        if kind < 0.25:
+            phrase, _, expression = rng.choice(self.corpus.section("calc_words")).partition("=>")
+            return self._fill_numbers(phrase.strip(), expression.strip(), rng)
+        if kind < 0.38:
+            expression = random_expression(rng, rng.choice([1, 2, 2, 3]))
+            phrase = loosely_written(expression, rng)
+        else:
+            expression, _, phrase = rng.choice(self.corpus.section("calc_op")).partition("=>")
+            phrase, expression = self._fill_numbers(phrase.strip(), expression.strip(), rng)
+        frame = alternatives.sample(rng.choice(self.corpus.section("calc_ask")), rng)
+        return frame.replace("<e>", phrase), expression
+
+    def _fill_numbers(self, phrase: str, expression: str, rng: random.Random) -> tuple[str, str]:
+        phrase = alternatives.sample(phrase, rng)
+        if "<thing>" in phrase:
+            phrase = phrase.replace("<thing>", rng.choice(self.corpus.section("things")))
+        if "<box>" in phrase:
+            phrase = phrase.replace("<box>", rng.choice(self.corpus.section("containers")))
+        in_words = rng.random() < 0.08 and not SIGNS_BESIDE_NUMBERS.search(phrase)
+        for slot in ("<a>", "<b>", "<c>"):
+            if in_words:
+                spoken, digits = spoken_number(rng)
+            else:
+                digits = random_number(rng)
+                if slot == "<b>" and "** <b>" in expression:
+                    digits = str(rng.randint(2, 12))
+                spoken = self._written_number(digits, rng)
+            phrase = phrase.replace(slot, spoken)
+            expression = expression.replace(slot, digits)
+        return phrase, expression
+
+    @staticmethod
+    def _written_number(digits: str, rng: random.Random) -> str:
+        if len(digits) > 3 and digits.isdigit() and rng.random() < 0.1:
+            return f"{int(digits):,}"
+        return digits
+
+    def _calculator(self, rng: random.Random) -> list[Message]:
+        question, expression = self.calculation(rng)
+        if rng.random() < 0.04:
+            result = rng.choice(["error: division by zero", "error: not a number", "error: result too large"])
+            answer = f"The calculator reports an {result}."
+        else:
+            result = random_number(rng) if rng.random() < 0.8 else "-" + random_number(rng)
+            frame = rng.choice(self.corpus.section("calc_answer"))
+            answer = frame.replace("<e>", expression).replace("<r>", result)
+        return [
+            user(self.noise.apply_gently(question, rng)),
+            tool_call("calculator", expression=expression),
+            tool_result(result),
+            assistant(answer),
+        ]
+
+    # --- clock --------------------------------------------------------------------------------------------
+
+    def _clock(self, rng: random.Random) -> list[Message]:
+        what = rng.choice(["time", "date"])
+        question = alternatives.sample(rng.choice(self.corpus.section(f"clock_{what}")), rng)
+        result = random_time(rng) if what == "time" else random_date(rng)
+        slot = "<t>" if what == "time" else "<d>"
+        answer = rng.choice(self.corpus.section(f"{what}_answer")).replace(slot, result)
+        return [
+            user(self.noise.apply(question, rng, 0.7)),
+            tool_call("clock", what=what),
+            tool_result(result),
+            assistant(answer),
+        ]
+
+    # --- documentation search -----------------------------------------------------------------------------
+
+    def _search(self, rng: random.Random) -> list[Message]:
+        term = self.search_term(rng)
+        question = alternatives.sample(rng.choice(self.corpus.section("search")), rng).replace("<x>", term)
+        if rng.random() < 0.12:
+            result = rng.choice(["no results", "nothing found", "no result", "0 results", "none"])
+            answer = rng.choice(self.corpus.section("search_nothing")).replace("<x>", term)
+        else:
+            result = self.fact(rng)
+            answer = rng.choice(self.corpus.section("search_answer")).replace("<r>", result)
+        return [
+            user(self.noise.apply_gently(question, rng)),
+            tool_call("search_docs", query=term),
+            tool_result(result),
+            assistant(answer),
+        ]
+
+    def search_term(self, rng: random.Random) -> str:
+        """Something to search for: known names, plain words, words that mean nothing, subjects."""
+        kind = rng.random()
+        if kind < 0.3 and self.names:
+            return rng.choice(self.names)
+        if kind < 0.42:
+            return f"{rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}"
+        if kind < 0.54:
+            return f"{rng.choice(NOUNS)} {rng.choice(NOUNS)}"
+        if kind < 0.64 and self.corpus.subjects:
+            return rng.choice(self.corpus.subjects)
+        if kind < 0.78:
+            return pseudo_word(rng) if rng.random() < 0.6 else f"{pseudo_word(rng).capitalize()} {pseudo_word(rng)}"
+        if kind < 0.86:
+            return f"{rng.choice(NOUNS)}_{rng.choice(NOUNS)}" if rng.random() < 0.6 else f"--{rng.choice(NOUNS)}"
+        if kind < 0.93:
+            return f"{pseudo_word(rng)} {rng.choice(NOUNS)}"
+        return f"{rng.choice(NOUNS)} {rng.randint(1, 99)}"
+
+    def fact(self, rng: random.Random) -> str:
+        """A random sentence that a search could return."""
+        verb = self._verb_phrase(rng)
+        if rng.random() < 0.3 and verb:
+            return f"To {verb}, see page {rng.randint(1, 300)}."
+        determiner = rng.choice(["the", "a", "one", "every", str(rng.randint(2, 900))])
+        return (
+            f"The {rng.choice(ADJECTIVES)} {self._noun(rng)} {rng.choice(VERBS)} {determiner} "
+            f"{rng.choice(ADJECTIVES)} {self._noun(rng)}."
+        )
+
+    @staticmethod
+    def _noun(rng: random.Random) -> str:
+        return rng.choice(NOUNS) if rng.random() < 0.7 else pseudo_word(rng)
+
+    def _verb_phrase(self, rng: random.Random) -> str:
+        intents = [intent for intent in rng.sample(list(self.corpus.intents.values()), 4) if intent.verbs]
+        if not intents:
+            return ""
+        return alternatives.sample(rng.choice(intents[0].verbs), rng)
+
+
+def random_time(rng: random.Random) -> str:
+    """A time in one of the usual spellings."""
+    hour, minute, second = rng.randint(0, 23), rng.randint(0, 59), rng.randint(0, 59)
+    return rng.choice(
+        [
+            f"{hour:02d}:{minute:02d}",
+            f"{hour:02d}:{minute:02d}",
+            f"{hour:02d}:{minute:02d}:{second:02d}",
+            f"{hour % 12 or 12}:{minute:02d} {'am' if hour < 12 else 'pm'}",
+        ]
+    )
+
+
+def random_date(rng: random.Random) -> str:
+    """A date in one of the usual spellings."""
+    year, month, day = rng.randint(2023, 2039), rng.randint(1, 12), rng.randint(1, 28)
+    name = MONTHS[month - 1]
+    return rng.choice(
+        [
+            f"{year}-{month:02d}-{day:02d}",
+            f"{year}-{month:02d}-{day:02d}",
+            f"{rng.choice(WEEKDAYS)}, {day} {name} {year}",
+            f"{rng.choice(WEEKDAYS)} {year}-{month:02d}-{day:02d}",
+            f"{name} {day}, {year}",
+        ]
+    )

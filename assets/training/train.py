@@ -1,0 +1,262 @@
+"""Makes the demo model and its draft model: tokenizer, training, export, evaluation.
+
+    python assets/training/train.py
+
+takes about an hour on two CPU cores. With --resume an interrupted run goes on from its last checkpoint.
+"""
+
+import argparse
+import json
+import math
+import random
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch.nn.functional import cross_entropy
+from transformers import Qwen2ForCausalLM
+
+import corpus as corpus_files
+import model as models
+from batches import Batch, endless_batches
+from conversations import ConversationSampler
+from development import split_corpus
+from muon import Muon
+from self_check import check_format
+from tokenizer import ConversationEncoder, load_tokenizer, save_tokenizer, train_tokenizer
+
+TRAINING_FOLDER = Path(__file__).resolve().parent
+ASSETS_FOLDER = TRAINING_FOLDER.parent
+
+LONGEST_CONVERSATION = 448
+WARM_UP_SHARE = 0.05
+FINAL_LEARNING_RATE_SHARE = 0.03
+WEIGHT_DECAY = 0.05
+GRADIENT_CLIP = 1.0
+TOKENIZER_CONVERSATIONS = 25_000
+CHECKPOINT_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one model is trained."""
+
+    name: str
+    shape: models.Shape
+    tokens: int
+    learning_rate: float
+    batch_tokens: int
+    seed: int
+
+
+class Progress:
+    """Prints a line every now and then: step, loss, speed and the time left."""
+
+    def __init__(self, plan: Plan, seconds_between: float = 20.0) -> None:
+        self.plan = plan
+        self.seconds_between = seconds_between
+        self.started = self.printed = time.monotonic()
+        self.tokens_at_start: int | None = None
+        self.loss = 0.0
+
+    def report(self, step: int, tokens: int, loss: float, learning_rate: float) -> None:
+        """Update the running loss; print when it is time."""
+        if self.tokens_at_start is None:
+            self.tokens_at_start, self.loss = tokens, loss
+        self.loss += 0.02 * (loss - self.loss)
+        now = time.monotonic()
+        if now - self.printed < self.seconds_between:
+            return
+        self.printed = now
+        speed = (tokens - self.tokens_at_start) / (now - self.started)
+        left = (self.plan.tokens - tokens) / max(speed, 1)
+        print(
+            f"{self.plan.name} step {step} {tokens / 1e6:.2f}/{self.plan.tokens / 1e6:.1f}M tokens "
+            f"answer loss {self.loss:.3f} lr {learning_rate:.1e} {speed:.0f} tok/s, {left / 60:.1f} min left",
+            flush=True,
+        )
+
+
+class Trainer:
+    """Trains one model; its whole state can be saved and loaded."""
+
+    def __init__(self, plan: Plan, model: Qwen2ForCausalLM, device: torch.device) -> None:
+        self.plan = plan
+        self.device = device
+        self.model = model.to(device).train()
+        matrices, others = [], []
+        for name, parameter in self.model.named_parameters():
+            (matrices if parameter.ndim == 2 and "embed" not in name else others).append(parameter)
+        self.optimizers: list[torch.optim.Optimizer] = [
+            Muon(matrices, lr=plan.learning_rate, weight_decay=WEIGHT_DECAY),
+            torch.optim.AdamW(others, lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+        ]
+        self.step = 0
+        self.tokens = 0
+        self.conversations = 0
+        self.seconds = 0.0
+
+    def run(self, sampler: ConversationSampler, encoder: ConversationEncoder, checkpoint: Path) -> None:
+        """Train until the planned number of tokens is reached."""
+        # After a resume the stream of conversations is a new one, drawn from another seed.
+        rng = random.Random(self.plan.seed * 1_000_003 + self.step)
+        progress = Progress(self.plan)
+        last_time = saved = time.monotonic()
+        stream = endless_batches(sampler, encoder, rng, self.plan.batch_tokens, LONGEST_CONVERSATION)
+        while self.tokens < self.plan.tokens:
+            learning_rate = self._set_learning_rate()
+            loss = self.train_on(next(stream))
+            progress.report(self.step, self.tokens, loss, learning_rate)
+            now = time.monotonic()
+            self.seconds += now - last_time
+            last_time = now
+            if now - saved > CHECKPOINT_SECONDS:
+                self.save(checkpoint)
+                saved = now
+        self.save(checkpoint)
+
+    def train_on(self, batch: Batch) -> float:
+        """One optimizer step; returns the mean loss of the answer tokens."""
+        inputs, targets = batch.inputs.to(self.device), batch.targets.to(self.device)
+        weights = batch.weights.to(self.device).flatten()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            logits = self.model(input_ids=inputs, use_cache=False).logits
+        losses = cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+        loss = (losses * weights).sum() / weights.sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.tokens += batch.tokens
+        self.conversations += batch.conversations
+        answers = weights == 1.0
+        return (losses.detach() * answers).sum().item() / max(1, int(answers.sum()))
+
+    def _set_learning_rate(self) -> float:
+        """Linear warm-up, then a cosine down to a small rest."""
+        done = self.tokens / self.plan.tokens
+        if done < WARM_UP_SHARE:
+            share = max(done, 1e-3) / WARM_UP_SHARE
+        else:
+            cosine = 0.5 * (1 + math.cos(math.pi * (done - WARM_UP_SHARE) / (1 - WARM_UP_SHARE)))
+            share = FINAL_LEARNING_RATE_SHARE + (1 - FINAL_LEARNING_RATE_SHARE) * cosine
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.plan.learning_rate * share
+        return self.plan.learning_rate * share
+
+    def save(self, file: Path) -> None:
+        """Write everything that --resume needs; the file is replaced at once."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "counters": (self.step, self.tokens, self.conversations, self.seconds),
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(".part")
+        torch.save(state, unfinished)
+        unfinished.replace(file)
+
+    def load(self, file: Path) -> None:
+        """Go on from a saved state."""
+        state = torch.load(file, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.tokens, self.conversations, self.seconds = state["counters"]
+
+    def summary(self) -> dict[str, object]:
+        """What the report says about the training."""
+        return {
+            "plan": asdict(self.plan),
+            "parameters": models.parameter_count(self.model),
+            "steps": self.step,
+            "conversations": self.conversations,
+            "minutes": round(self.seconds / 60, 1),
+        }
+
+
+def prepare_tokenizer(arguments: argparse.Namespace, sampler: ConversationSampler) -> Tokenizer:
+    """Train the tokenizer, or take the one that is there when a run goes on."""
+    folder = arguments.start_from or arguments.runs / "tokenizer"
+    if (arguments.resume or arguments.start_from) and (folder / "tokenizer.json").exists():
+        return load_tokenizer(folder)
+    tokenizer = train_tokenizer(sampler, arguments.vocabulary, arguments.seed, TOKENIZER_CONVERSATIONS)
+    save_tokenizer(tokenizer, folder)
+    print(f"tokenizer: {tokenizer.get_vocab_size()} tokens", flush=True)
+    return tokenizer
+
+
+def train_model(
+    plan: Plan, arguments: argparse.Namespace, sampler: ConversationSampler, tokenizer: Tokenizer, out: Path
+) -> None:
+    """Train one model and export it."""
+    torch.manual_seed(plan.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    start = arguments.start_from if plan.name == "demo" else None
+    model = models.load(start) if start else models.build(plan.shape, tokenizer)
+    trainer = Trainer(plan, model, device)
+    checkpoint = arguments.runs / f"{plan.name}.pt"
+    if arguments.resume and checkpoint.exists():
+        trainer.load(checkpoint)
+        print(f"{plan.name}: goes on at {trainer.tokens / 1e6:.2f}M tokens", flush=True)
+    trainer.run(sampler, ConversationEncoder(tokenizer), checkpoint)
+    models.export(trainer.model, tokenizer, out)
+    summary = json.dumps(trainer.summary(), indent=2)
+    (arguments.runs / f"{plan.name}.json").write_text(summary + "\n", encoding="utf-8")
+    print(f"{plan.name}: {summary}\nwritten to {out}", flush=True)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["tokenizer", "demo", "draft"], help="do this part alone")
+    parser.add_argument("--demo-tokens", type=float, default=10e6)
+    parser.add_argument("--draft-tokens", type=float, default=3e6)
+    parser.add_argument("--demo-rate", type=float, default=4e-3, help="peak learning rate of the demo model")
+    parser.add_argument("--draft-rate", type=float, default=6e-3)
+    parser.add_argument("--batch-tokens", type=int, default=2048)
+    parser.add_argument("--vocabulary", type=int, default=2048)
+    parser.add_argument("--hold-out", type=float, default=0.04, help="share of the lines kept for the dev set")
+    parser.add_argument("--start-from", type=Path, help="go on training the demo model of this folder")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoints")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--corpus", type=Path, default=corpus_files.CORPUS_FOLDER)
+    parser.add_argument("--runs", type=Path, default=TRAINING_FOLDER / "runs" / "main", help="checkpoints")
+    parser.add_argument("--out", type=Path, default=ASSETS_FOLDER, help="where model/ and draft/ are written")
+    parser.add_argument("--shape", type=int, nargs=5, metavar="N", help="hidden, layers, heads, KV heads, MLP")
+    parser.add_argument("--no-evaluation", action="store_true")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Tokenizer, demo model, draft model, evaluation."""
+    arguments = parse_arguments()
+    torch.set_num_threads(arguments.threads)
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    corpus = corpus_files.load(arguments.corpus)
+    split_corpus(corpus, arguments.hold_out)
+    sampler = ConversationSampler(corpus, held_out_share=arguments.hold_out)
+    tokenizer = prepare_tokenizer(arguments, sampler)
+    check_format(arguments.start_from or arguments.runs / "tokenizer", sampler)
+    shape = models.Shape(*arguments.shape) if arguments.shape else models.DEMO_SHAPE
+    common = {"batch_tokens": arguments.batch_tokens, "seed": arguments.seed}
+    demo = Plan("demo", shape, int(arguments.demo_tokens), arguments.demo_rate, **common)
+    draft = Plan("draft", models.DRAFT_SHAPE, int(arguments.draft_tokens), arguments.draft_rate, **common)
+    if arguments.only in (None, "demo"):
+        train_model(demo, arguments, sampler, tokenizer, arguments.out / "model")
+    if arguments.only in (None, "draft"):
+        train_model(draft, arguments, sampler, tokenizer, arguments.out / "draft")
+    if arguments.only is None and not arguments.no_evaluation:
+        import evaluate
+
+        evaluate.report(arguments.out / "model", arguments.out / "draft", arguments.corpus, arguments.hold_out)
+
+
+if __name__ == "__main__":
+    main()
