@@ -37,7 +37,7 @@ def rope(x: mx.array, positions: mx.array, theta: float) -> mx.array:
     The pairing is GPT-NeoX's, which Qwen2 uses (Su et al. 2021 pair neighbours instead).
     """
     half = x.shape[-1] // 2
-    frequencies = theta ** (-mx.arange(half, dtype=mx.float32) / half)
+    frequencies = mx.power(theta, -mx.arange(half, dtype=mx.float32) / half)
     angles = (positions.astype(mx.float32)[:, None] * frequencies)[:, None, :]
     cos, sin = mx.cos(angles), mx.sin(angles)
     a, b = mx.split(x.astype(mx.float32), 2, axis=-1)
@@ -96,7 +96,7 @@ def _dequantize(weight: QuantizedWeight) -> mx.array:
     """Unpack 32 / bits elements from each word, lowest bits first, and scale each group: [O, I]."""
     outputs, inputs = weight.shape
     shifts = mx.arange(0, 32, weight.bits, dtype=mx.uint32)
-    q = (weight.packed[:, :, None] >> shifts) & (2**weight.bits - 1)
+    q = (weight.packed[:, :, None] >> shifts) & ((1 << weight.bits) - 1)
     groups = q.reshape(outputs, -1, weight.group_size).astype(mx.float32)
     matrix = groups * weight.scales[..., None].astype(mx.float32) + weight.biases[..., None].astype(mx.float32)
     return matrix.reshape(outputs, inputs).astype(weight.dtype)

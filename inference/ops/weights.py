@@ -24,8 +24,12 @@ class DenseWeight:
         return self.weight.dtype
 
     @property
+    def arrays(self) -> list[mx.array]:
+        return [self.weight] if self.bias is None else [self.weight, self.bias]
+
+    @property
     def nbytes(self) -> int:
-        return self.weight.nbytes + _bias_bytes(self.bias)
+        return sum(array.nbytes for array in self.arrays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,13 @@ class QuantizedWeight:
         return self.scales.dtype
 
     @property
+    def arrays(self) -> list[mx.array]:
+        arrays = [self.packed, self.scales, self.biases]
+        return arrays if self.bias is None else [*arrays, self.bias]
+
+    @property
     def nbytes(self) -> int:
-        return self.packed.nbytes + self.scales.nbytes + self.biases.nbytes + _bias_bytes(self.bias)
+        return sum(array.nbytes for array in self.arrays)
 
 
 Weight = DenseWeight | QuantizedWeight
@@ -84,11 +93,19 @@ def stack_rows(weights: Sequence[Weight]) -> tuple[Weight, ...]:
     return tuple(weights)
 
 
+def arrange(weight: Weight) -> Weight:
+    """The same weight, in the order in memory that the default device multiplies fastest by.
+
+    On a CPU, `x @ weight.T` in float32 goes to BLAS, whose reference version (MLX's Linux wheels bring it) takes half
+    the time when `weight.T` rather than `weight` is contiguous.
+    """
+    on_cpu = mx.default_device().type == mx.DeviceType.cpu
+    if isinstance(weight, DenseWeight) and on_cpu and weight.dtype == mx.float32:
+        return DenseWeight(mx.contiguous(weight.weight.T).T, weight.bias)
+    return weight
+
+
 def _stack_biases(weights: Sequence[Weight]) -> mx.array | None:
     if all(w.bias is None for w in weights):
         return None
     return mx.concatenate([mx.zeros(w.shape[0], w.dtype) if w.bias is None else w.bias for w in weights])
-
-
-def _bias_bytes(bias: mx.array | None) -> int:
-    return 0 if bias is None else bias.nbytes

@@ -1,0 +1,69 @@
+"""Qwen2 and Qwen2.5 (Yang et al. 2024, "Qwen2 technical report"), from array operations alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from inference.model.config import ModelConfig
+from inference.model.layers import DecoderLayer, Step
+from inference.ops.paged import PagedKV, RaggedLayout
+from inference.ops.table import OpTable
+from inference.ops.weights import Weight
+
+
+class Qwen2:
+    """A decoder over a paged KV cache. It keeps no state of a sequence: all of that is in the layout and the cache."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        embedding: Weight,
+        layers: Sequence[DecoderLayer],
+        norm: mx.array,
+        head: Weight,
+        ops: OpTable,
+    ) -> None:
+        """`head` [V, E] is the embedding itself where the two are tied."""
+        self.config = config
+        self.ops = ops
+        """May be replaced between two steps."""
+        self._embedding = embedding
+        self._layers = tuple(layers)
+        self._norm = norm
+        self._head = head
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """The type of activations and of the KV cache."""
+        return self._norm.dtype
+
+    def forward(self, token_ids: mx.array, layout: RaggedLayout, kv: PagedKV) -> mx.array:
+        """Run token_ids [T] through all layers, adding their keys and values to `kv`.
+
+        Returns the hidden states [T, E] before the final norm, which `logits` applies to the rows that need it. The
+        result and the cache are lazy: where no logits are taken, evaluate `kv.arrays`.
+        """
+        step = Step(self.ops, layout, kv)
+        x = self.ops.embedding(token_ids, self._embedding)
+        for i, layer in enumerate(self._layers):
+            x = layer(x, i, step)
+        return x
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        """Rows of `forward`'s result, [R, E], to next-token logits [R, V] in float32."""
+        normed = self.ops.rms_norm(hidden, self._norm, self.config.rms_norm_eps)
+        return self.ops.linear(normed, self._head).astype(mx.float32)
+
+    def new_cache(self, num_blocks: int, block_size: int) -> PagedKV:
+        """An empty KV pool of this model's shape and type."""
+        config = self.config
+        return PagedKV.allocate(
+            config.num_hidden_layers,
+            num_blocks,
+            block_size,
+            config.num_key_value_heads,
+            config.head_dim,
+            self.dtype,
+        )
