@@ -1,0 +1,89 @@
+"""`glasschat bench`, `models` and `doctor`: what they print, and their exit codes."""
+
+import pytest
+
+from inference.ops import table
+
+
+def test_bench_measures_every_workload_and_says_on_what(glasschat, model):
+    asked = ("bench", "--model", model, "--prompt-tokens", 12, "--gen-tokens", 4, "--concurrency", "1,3", "--runs", 2)
+    report = glasschat(*asked, "--json").json
+    assert [result["workload"]["concurrency"] for result in report["results"]] == [1, 3]
+    for result in report["results"]:
+        assert result["prefill_speed"]["low"] <= result["prefill_speed"]["median"] <= result["prefill_speed"]["high"]
+        assert result["decode_speed"]["low"] > 0
+        assert result["ttft"]["low"] > 0
+        assert result["phases"]["compute"] > 0
+    assert report["machine"]["mlx"]
+    text = glasschat(*asked).out
+    for word in ("decode tok/s", "TTFT", "ITL p95", "compute", "max_num_batched_tokens="):
+        assert word in text
+
+
+def test_bench_refuses_what_does_not_fit_the_model(glasschat, model):
+    outcome = glasschat("bench", "--model", model, "--prompt-tokens", 5000)
+    assert outcome.code == 2
+    assert "5000 tokens" in outcome.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("flag", [("--concurrency", "1,0"), ("--concurrency", "many"), ("--runs", "0")])
+def test_bench_refuses_senseless_numbers(glasschat, flag):
+    outcome = glasschat("bench", *flag)
+    assert outcome.code == 2
+    assert flag[0] in outcome.err
+
+
+def test_models_lists_what_is_here_and_inspects_a_directory(glasschat, model):
+    assert "demo" in glasschat("models").out
+    assert {entry["ref"] for entry in glasschat("models", "--json").json} >= {"demo"}
+    shape = glasschat("models", "inspect", model, "--json").json
+    assert shape["num_layers"] == 2
+    assert shape["kv_bytes_per_token"] == 2 * 2 * 2 * 16 * 4  # K and V, layers, KV heads, head size, float32
+    assert "512 bytes per token" in glasschat("models", "inspect", model).out
+
+
+def test_a_model_that_is_not_there_is_named(glasschat):
+    outcome = glasschat("models", "inspect", "./nowhere")
+    assert outcome.code == 2
+    assert "nowhere" in outcome.err
+
+
+def test_doctor_checks_every_operation_and_explains_its_choice(glasschat):
+    report = glasschat("doctor", "--json").json
+    findings = {finding["subject"]: finding for finding in report["findings"]}
+    for operation in table.OPERATIONS:
+        assert findings[operation]["status"] == "ok"
+        assert "difference from the reference" in findings[operation]["detail"]
+    assert report["failed"] == 0
+
+
+def test_doctor_names_an_operation_that_computes_wrong(glasschat, monkeypatch):
+    wrong = dict(table.OPERATIONS)
+    honest = wrong["rms_norm"]
+    broken = {
+        **honest.implementations,
+        "mlx": lambda x, weight, eps: honest.implementations["mlx"](x, weight, eps) * 1.2,
+    }
+    wrong["rms_norm"] = table.Operation(honest.doc, broken)
+    monkeypatch.setattr(table, "OPERATIONS", wrong)
+    monkeypatch.setattr("inference.ops.agreement.OPERATIONS", wrong)
+    outcome = glasschat("doctor")
+    assert outcome.code == 1
+    assert "FAIL  rms_norm" in outcome.out
+    assert "rms_norm=reference" in outcome.out
+
+
+def test_doctor_without_a_compiler_says_what_is_missed(glasschat, monkeypatch):
+    monkeypatch.setattr("inference.doctor.COMPILERS", ("no-such-compiler",))
+    monkeypatch.delenv("CXX", raising=False)
+    outcome = glasschat("doctor")
+    assert outcome.code == 0
+    assert "note  C++ compiler" in outcome.out
+
+
+def test_doctor_finds_a_directory_that_can_not_be_written(glasschat, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("GLASSCHAT_DATA", str(tmp_path / "file" / "data"))
+    outcome = glasschat("doctor")
+    assert outcome.code == 1
+    assert "GLASSCHAT_DATA" in outcome.out
