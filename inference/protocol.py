@@ -429,6 +429,8 @@ class Configured:
 class TokenCount:
     query_id: str
     num_tokens: int
+    error: str = ""
+    """Set if the prompt can't be tokenized; `num_tokens` is 0 then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,298 @@
+"""The step loop: requests in, one batch per step through the model, events out.
+
+All that happens to a request happens here, in one thread, in one of five methods: `submit`, `abort`, `configure`,
+`count_tokens` and `step`. Each returns its events; nothing is called back.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from inference.engine.batch import Batch, build_batch
+from inference.engine.generation import Generation, Vocabulary
+from inference.engine.kv_pool import choose_size
+from inference.engine.options import Options, kernels_in_force
+from inference.engine.prompts import check_params, encode_prompt
+from inference.engine.runner import Runner
+from inference.engine.trial import Trial
+from inference.errors import ConfigError, GlasschatError
+from inference.model.loader import LoadedModel
+from inference.ops.table import OpTable
+from inference.protocol import (
+    Configured,
+    CountTokens,
+    EngineConfig,
+    Event,
+    Finished,
+    FinishReason,
+    ModelInfo,
+    OptionState,
+    PhaseTimes,
+    Ready,
+    RequestState,
+    Started,
+    StepRecord,
+    Submit,
+    Timings,
+    TokenCount,
+)
+from inference.sampling.sampler import Sampled, sample
+from inference.scheduling.plan import Limits, Plan
+from inference.scheduling.request import Request
+from inference.scheduling.scheduler import Scheduler
+
+
+class Engine:
+    """A model that serves many requests in one continuous batch. Not thread-safe: one thread owns it and its arrays."""
+
+    def __init__(self, loaded: LoadedModel, config: EngineConfig) -> None:
+        """Allocates the KV pool. Raises ConfigError if it does not fit in memory."""
+        self.model_info: ModelInfo = loaded.info
+        self._tokenizer = loaded.tokenizer
+        special = loaded.tokenizer.special_ids
+        self._vocabulary = Vocabulary(
+            lambda token_id: b"" if token_id in special else loaded.tokenizer.token_bytes(token_id), loaded.eos_ids
+        )
+        longest = loaded.info.context_length
+        max_model_len = min(config.max_model_len or longest, longest)
+        size = choose_size(config, loaded.info.kv_bytes_per_token, max_model_len)
+        self._runner = Runner(loaded.model, num_blocks=size.num_blocks, block_size=config.block_size)
+        self._scheduler = Scheduler(
+            Limits.of(config), num_blocks=size.num_blocks, block_size=config.block_size, max_model_len=max_model_len
+        )
+        self._options = Options(config, loaded, size, self._scheduler.capacity)
+        self._live: dict[str, Generation] = {}
+        self._trial = Trial()
+        self._ended: list[tuple[str, FinishReason]] = []
+        """Requests that ended since the last step record."""
+        self._steps = 0
+
+    # --- what there is ---
+
+    @property
+    def options(self) -> tuple[OptionState, ...]:
+        return self._options.states()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` has something to do: live requests, or ends that no record has told yet."""
+        return bool(self._live or self._ended)
+
+    def ready(self) -> Ready:
+        return Ready(
+            model=self.model_info,
+            options=self.options,
+            num_kv_blocks=self._scheduler.blocks.total,
+            max_model_len=self._scheduler.capacity,
+        )
+
+    # --- commands ---
+
+    def submit(self, command: Submit) -> list[Event]:
+        """Queue a request: `Started`, or for one that can never be served `Finished` with a sentence saying why.
+
+        Raises ValueError if a live request has the same id: its answers could not be told apart.
+        """
+        if command.request_id in self._live:
+            raise ValueError(f"there is a live request {command.request_id!r} already")
+        arrived = time.monotonic()
+        vocab_size = self.model_info.vocab_size
+        try:
+            check_params(command.params, vocab_size)
+            prompt_ids = encode_prompt(command.prompt, self._tokenizer, vocab_size)
+        except Exception as error:
+            return [_refused(command, 0, _sentence(error))]
+        if (refusal := self._scheduler.refusal(len(prompt_ids))) is not None:
+            return [_refused(command, len(prompt_ids), refusal)]
+        params = command.params
+        most = self._scheduler.capacity
+        longest = most if params.max_tokens is None else min(len(prompt_ids) + params.max_tokens, most)
+        seed = secrets.randbits(63) if params.seed is None else params.seed
+        request = Request(command.request_id, command.session, prompt_ids, longest)
+        generation = Generation(request, params, seed, self._vocabulary, arrived)
+        self._live[command.request_id] = generation
+        if self._trial.active:
+            self._trial.park(generation)
+        else:
+            self._scheduler.add(request)
+        return [Started(command.request_id, len(prompt_ids), seed)]
+
+    def abort(self, request_id: str) -> list[Event]:
+        """End a request now: its blocks are free before the next step. An unknown id is no error: it may just have
+        ended."""
+        generation = self._live.get(request_id)
+        return [] if generation is None else self._end(generation, FinishReason.ABORTED)
+
+    def configure(self, changes: Mapping[str, Any]) -> list[Event]:
+        """Change options: live ones from the next step on, the others are kept for a restart. All changes or none."""
+        try:
+            requested = self._options.check(changes)
+            ops = OpTable.select(requested.kernels)
+        except ConfigError as error:
+            return [Configured(self.options, self._steps + 1, str(error))]
+        self._runner.ops = ops
+        kernels, reason = kernels_in_force(ops)
+        self._options.request(requested, kernels=kernels)
+        self._options.explain("kernels", reason)
+        self._scheduler.limits = Limits.of(requested)
+        running = sum(row.state is RequestState.RUNNING for row in self._scheduler.rows())
+        crowded = running > requested.max_num_seqs
+        self._options.explain("max_num_seqs", f"{running} requests run already and are not stopped" if crowded else "")
+        return [Configured(self.options, self._steps + 1)]
+
+    def count_tokens(self, command: CountTokens) -> list[Event]:
+        """How long a prompt is; with a sentence instead if it can't be tokenized."""
+        try:
+            ids = encode_prompt(command.prompt, self._tokenizer, self.model_info.vocab_size)
+        except Exception as error:
+            return [TokenCount(command.query_id, 0, _sentence(error))]
+        return [TokenCount(command.query_id, len(ids))]
+
+    # --- the step ---
+
+    def step(self) -> list[Event]:
+        """Compute one batch. Returns the events of its requests, then the step's record."""
+        self._steps += 1
+        clock = _Clock()
+        if self._trial.active and not self._scheduler.has_work:
+            for generation in self._trial.next():
+                self._scheduler.add(generation.request)
+        plan = self._scheduler.schedule()
+        clock.lap("schedule")
+        for chunk in plan.chunks:
+            self._live[chunk.request.request_id].computed(clock.began)
+        try:
+            batch, sampled = self._compute(plan, clock)
+        except Exception as error:
+            events = self._recover(plan, error)
+        except BaseException:  # Ctrl+C in a notebook: the books say computed, but the cache doesn't hold it
+            self._requeue(plan)
+            raise
+        else:
+            events = self._accept(batch, sampled)
+        clock.lap("output")
+        record = StepRecord(
+            step=self._steps,
+            time=time.monotonic(),
+            scheduled=tuple(chunk.describe() for chunk in plan.chunks),
+            unscheduled=plan.unscheduled,
+            preempted=plan.preempted,
+            finished=tuple(self._ended),
+            requests=(*self._scheduler.rows(), *(generation.request.row() for generation in self._trial)),
+            blocks=self._scheduler.blocks,
+            phases=PhaseTimes(**clock.laps),
+            config=self._options.in_force,
+        )
+        self._ended.clear()
+        return [*events, record]
+
+    def _compute(self, plan: Plan, clock: _Clock) -> tuple[Batch | None, list[Sampled]]:
+        if not plan.chunks:
+            return None, []
+        batch = build_batch(plan.chunks, self._scheduler.block_size)
+        clock.lap("build")
+        logits = self._runner.compute(batch)
+        clock.lap("compute")
+        if logits is None:
+            return batch, []
+        states = [self._live[chunk.request.request_id].sampling for chunk in batch.sampling]
+        sampled = sample(logits, states)
+        clock.lap("sample")
+        return batch, sampled
+
+    def _accept(self, batch: Batch | None, sampled: list[Sampled]) -> list[Event]:
+        """Give each request its token, and end those that are done."""
+        events: list[Event] = []
+        now = time.monotonic()
+        for chunk, result in zip(batch.sampling if batch else (), sampled, strict=True):
+            generation = self._live[chunk.request.request_id]
+            if result.error:
+                events += self._end(generation, FinishReason.ERROR, result.error)
+                continue
+            self._scheduler.append(chunk.request, result.token_id)
+            delta, reason = generation.accept(result, now)
+            events.append(delta)
+            if reason is not None:
+                events += self._end(generation, reason)
+            elif self._trial.active:
+                self._take_out(generation)  # it can be computed: not the one that broke the batch
+                self._trial.park(generation)
+        return events
+
+    def _end(self, generation: Generation, reason: FinishReason, message: str = "") -> list[Event]:
+        """The one way in which a request leaves the engine."""
+        del self._live[generation.request_id]
+        if generation in self._trial:
+            self._trial.remove(generation)
+        else:
+            self._scheduler.finish(generation.request)
+        self._ended.append((generation.request_id, reason))
+        rest = generation.cut_short()
+        finished = Finished(generation.request_id, reason, generation.timings(time.monotonic()), message)
+        return [finished] if rest is None else [rest, finished]
+
+    # --- when a step fails ---
+
+    def _recover(self, plan: Plan, error: Exception) -> list[Event]:
+        """A batch of one: that request ends with an error. A larger one: its requests are tried one by one."""
+        traceback.print_exception(error, file=sys.stderr)
+        in_batch = self._requeue(plan)
+        if len(in_batch) != 1:
+            return []
+        return self._end(in_batch[0], FinishReason.ERROR, _failure(error))
+
+    def _requeue(self, plan: Plan) -> list[Generation]:
+        """Take all requests out of the scheduler, to be computed anew; return those of the batch, now suspects."""
+        self._runner.reset()
+        in_batch = [self._live[chunk.request.request_id] for chunk in plan.chunks]
+        for generation in [self._live[request.request_id] for request in self._scheduler]:
+            self._take_out(generation)
+            if generation not in in_batch:
+                self._trial.park(generation)
+        self._trial.suspect(in_batch)
+        return in_batch
+
+    def _take_out(self, generation: Generation) -> None:
+        """Out of the scheduler, with a fresh entry to go back in with."""
+        entry = generation.request
+        generation.requeue()
+        self._scheduler.finish(entry)
+
+
+class _Clock:
+    """Cuts a step's time into phases."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.laps[phase] = now - self._last
+        self._last = now
+
+
+def _refused(command: Submit, prompt_tokens: int, message: str) -> Finished:
+    timings = Timings(queued=0.0, ttft=0.0, total=0.0, prompt_tokens=prompt_tokens, output_tokens=0)
+    return Finished(command.request_id, FinishReason.ERROR, timings, message)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, GlasschatError):
+        return str(error)
+    traceback.print_exception(error, file=sys.stderr)
+    return f"the request could not be read ({type(error).__name__}: {error}): change it and send it again"
+
+
+def _failure(error: Exception) -> str:
+    """What a user can do about a request that breaks the step it is in."""
+    if isinstance(error, MemoryError) or "alloc" in str(error).lower() or "memory" in str(error).lower():
+        advice = "shorten the prompt, lower max_num_batched_tokens or restart with a lower num_kv_blocks"
+        return f"memory ran out while this request was computed ({error}): {advice}"
+    return f"the engine failed while it computed this request ({type(error).__name__}: {error}): send it again"

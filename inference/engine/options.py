@@ -1,0 +1,102 @@
+"""Every engine option as asked for, as in force, and why the two differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from inference.engine.kv_pool import PoolSize
+from inference.errors import ConfigError
+from inference.model.loader import LoadedModel
+from inference.ops.table import OpTable
+from inference.protocol import EngineConfig, OptionState
+
+_LIVE = {f.name: bool(f.metadata["live"]) for f in fields(EngineConfig)}
+
+
+class Options:
+    """The requested configuration beside the one in force.
+
+    `in_force` has concrete values where the request says "auto" or 0. Its `kernels` can be parsed like the request's.
+    """
+
+    def __init__(self, requested: EngineConfig, loaded: LoadedModel, pool: PoolSize, capacity: int) -> None:
+        """As an engine starts. `capacity`: the most tokens that one request may have, by model, request and pool."""
+        self.requested = requested
+        self._started_with = requested
+        kernels, kernels_reason = kernels_in_force(loaded.model.ops)
+        self.in_force = replace(
+            requested,
+            num_kv_blocks=pool.num_blocks,
+            max_model_len=capacity,
+            dtype=loaded.dtype,
+            kernels=kernels,
+        )
+        self._reasons = {
+            "num_kv_blocks": pool.reason,
+            "max_model_len": self._length_reason(loaded.info.context_length),
+            "dtype": loaded.dtype_reason,
+            "kernels": kernels_reason,
+        }
+
+    def _length_reason(self, context_length: int) -> str:
+        asked, got = self.requested.max_model_len, self.in_force.max_model_len
+        if got == asked:
+            return ""
+        if got == context_length:
+            return "the longest that the model was made for"
+        return f"the KV pool of {self.in_force.num_kv_blocks} blocks holds no more"
+
+    def check(self, changes: Mapping[str, Any]) -> EngineConfig:
+        """The request with `changes`. Raises ConfigError for an unknown option or a value that it can't take."""
+        for name, value in changes.items():
+            if name not in _LIVE:
+                raise ConfigError(f"there is no option {name!r}; the options are {', '.join(_LIVE)}")
+            expected = type(getattr(self.requested, name))
+            if type(value) is not expected:
+                raise ConfigError(f"{name} is {value!r}, but must be {_KINDS[expected]}")
+        return replace(self.requested, **changes)
+
+    def request(self, requested: EngineConfig, **in_force: Any) -> None:
+        """Take a checked request: live options are in force from now on, as asked for or as `in_force` says."""
+        changed = {name: getattr(requested, name) for name, live in _LIVE.items() if live}
+        self.in_force = replace(self.in_force, **(changed | in_force))
+        self.requested = requested
+
+    def explain(self, name: str, reason: str) -> None:
+        """Say why an option is in force as it is; an empty reason takes the explanation back."""
+        self._reasons[name] = reason
+
+    def states(self) -> tuple[OptionState, ...]:
+        """All options, in the order of EngineConfig."""
+        return tuple(self._state(name, live) for name, live in _LIVE.items())
+
+    def _state(self, name: str, live: bool) -> OptionState:
+        requested = spell(getattr(self.requested, name))
+        pending = not live and getattr(self.requested, name) != getattr(self._started_with, name)
+        reason = "takes effect when the engine restarts" if pending else self._reasons.get(name, "")
+        return OptionState(name, requested, spell(getattr(self.in_force, name)), reason, live)
+
+
+_KINDS = {bool: "true or false", int: "a whole number", str: "a word"}
+
+
+def spell(value: object) -> str:
+    """An option's value in words."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
+
+
+def kernels_in_force(ops: OpTable) -> tuple[str, str]:
+    """What a table amounts to as a `kernels` value, and the reasons of its choices."""
+    choices = ops.choices()
+    common, _ = Counter(choice.implementation for choice in choices).most_common(1)[0]
+    exceptions = [f"{c.operation}={c.implementation}" for c in choices if c.implementation != common]
+    return ",".join([common, *exceptions]), "; ".join(_unique(choice.reason for choice in choices))
+
+
+def _unique(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))
