@@ -46,7 +46,7 @@ class Generation:
             self._first_computed = began
 
     def accept(self, sampled: Sampled, now: float) -> tuple[Delta, FinishReason | None]:
-        """Take the token just sampled, already appended by the scheduler: its delta, and why the request ends, if so."""
+        """Take the token just sampled, already appended by the scheduler: its delta, and why the request ends."""
         token_id = sampled.token_id
         self._first_token = now if self._first_token is None else self._first_token
         self.sampling.append(token_id)
