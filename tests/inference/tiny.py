@@ -1,7 +1,7 @@
 """Tiny random Qwen2 checkpoints, made on the spot: everything a real one has (config, weights, tokenizer), in a blink.
 
-The weights are drawn so that activations keep their size from layer to layer and logits have a spread of about 0.4:
-enough for the best token to be the same in any float32 arithmetic, little enough for bfloat16's rounding to stay small.
+The weights are drawn so that activations keep their size from layer to layer and the logits' spread is small: enough
+for the best token to be the same in any float32 arithmetic, little enough for bfloat16's rounding to stay small.
 """
 
 from __future__ import annotations
@@ -52,23 +52,25 @@ def checkpoint(
     shards: int = 1,
     quantization: Mapping[str, Any] | None = None,
     chat_template: str | None = None,
+    spread: float = 0.4,
     seed: int = 0,
     **config: Any,
 ) -> Path:
     """Write a checkpoint in a folder of its own under `base` and return it; the same arguments give the same folder.
 
     `config` overrides DEFAULTS key by key. `quantization` is MLX's block: {"bits": 4, "group_size": 64}, and under a
-    weight's path, such as "model.layers.0.mlp.down_proj", False (left as it is) or a block of its own.
+    weight's path, such as "model.layers.0.mlp.down_proj", False (left as it is) or a block of its own. `spread` is the
+    standard deviation of the logits.
     """
     settings = DEFAULTS | config
-    key = json.dumps([settings, dtype, shards, quantization, chat_template, seed], sort_keys=True)
+    key = json.dumps([settings, dtype, shards, quantization, chat_template, spread, seed], sort_keys=True)
     folder = base / f"tiny-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if (folder / "config.json").exists():
         return folder
     folder.mkdir(parents=True)
     end, _, im_end = range(TOKENIZER_SIZE - 3, TOKENIZER_SIZE)
     write_tokenizer(folder, chat_template)
-    tensors = {name: array.astype(getattr(mx, dtype)) for name, array in random_weights(settings, seed).items()}
+    tensors = {name: array.astype(getattr(mx, dtype)) for name, array in random_weights(settings, spread, seed).items()}
     if quantization:
         tensors = _quantize(tensors, quantization)
         settings = settings | {"quantization": dict(quantization)}
@@ -79,7 +81,7 @@ def checkpoint(
     return folder
 
 
-def random_weights(settings: Mapping[str, Any], seed: int = 0) -> dict[str, mx.array]:
+def random_weights(settings: Mapping[str, Any], spread: float, seed: int) -> dict[str, mx.array]:
     """Every tensor of a Qwen2 checkpoint by its Hugging Face name, in float32."""
     rng = np.random.default_rng(seed)
     hidden, inner = settings["hidden_size"], settings["intermediate_size"]
@@ -92,7 +94,7 @@ def random_weights(settings: Mapping[str, Any], seed: int = 0) -> dict[str, mx.a
     def matrix(rows: int, columns: int) -> mx.array:
         return normal(columns**-0.5, rows, columns)
 
-    tensors = {"model.embed_tokens.weight": normal(0.4 * hidden**-0.5, settings["vocab_size"], hidden)}
+    tensors = {"model.embed_tokens.weight": normal(spread * hidden**-0.5, settings["vocab_size"], hidden)}
     for i in range(settings["num_hidden_layers"]):
         layer = {
             "input_layernorm.weight": 1 + normal(0.1, hidden),
@@ -111,7 +113,7 @@ def random_weights(settings: Mapping[str, Any], seed: int = 0) -> dict[str, mx.a
         tensors |= {f"model.layers.{i}.{name}": array for name, array in layer.items()}
     tensors["model.norm.weight"] = 1 + normal(0.1, hidden)
     if not settings["tie_word_embeddings"]:
-        tensors["lm_head.weight"] = 0.4 * matrix(settings["vocab_size"], hidden)
+        tensors["lm_head.weight"] = spread * matrix(settings["vocab_size"], hidden)
     return tensors
 
 
