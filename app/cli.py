@@ -35,10 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments.insert(0, "chat")
-    args, unknown = build_parser().parse_known_args(arguments)
-    if unknown:
-        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the right command
     try:
+        args, unknown = build_parser().parse_known_args(arguments)
+        if unknown:
+            args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the right command
         return int(args.main(args))
     except GlasschatError as error:
         print(f"glasschat: {error}", file=sys.stderr)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import alternatives
 from chat_format import DEMO_TOOLS, Conversation, Message, assistant, user
 from corpus import Corpus, FollowUp, Intent, chosen_by_hash
+from descriptions import Describer
 from noise import QuestionNoise, pseudo_word
 from tool_tasks import ToolTasks
 
@@ -73,6 +74,7 @@ class ConversationSampler:
         refused = self.refusal.questions if self.refusal else []
         self.refused_questions = [question for question in refused if "<x>" not in question]
         self.refused_frames = [question for question in refused if "<x>" in question]
+        self.describer = Describer(corpus.frames.get("describe", []))
         self.weights = [intent_weight(intent) for intent in self.known]
 
     def conversation(self, rng: random.Random) -> Conversation:
@@ -142,7 +144,8 @@ class ConversationSampler:
     def question(self, intent: Intent, rng: random.Random) -> str:
         """A question for the answer of an intent: by name, in its own words, by a verb, or indirectly."""
         ways = {
-            "indirect": 0.34 if intent.indirect else 0,
+            "indirect": 0.5 if intent.indirect else 0,
+            "description": 0.14 if self.describer.can_describe(intent) else 0,
             "verb": 0.4 if intent.verbs else 0,
             "question": min(0.4, 0.07 * len(intent.questions)) if intent.named else 0.4,
             "name": 0.4 if intent.named else 0,
@@ -152,6 +155,8 @@ class ConversationSampler:
         way = rng.choices(list(ways), list(ways.values()))[0]
         if way == "indirect":
             text = alternatives.sample(rng.choice(intent.indirect), rng)
+        elif way == "description":
+            text = self._described(intent, rng)
         elif way == "question":
             text = alternatives.sample(rng.choice(intent.questions), rng)
         elif way == "verb":
@@ -160,6 +165,13 @@ class ConversationSampler:
         else:
             text = self._frame("what", rng).replace("<x>", rng.choice(intent.aliases))
         return self.noise.apply(text, rng)
+
+    def _described(self, intent: Intent, rng: random.Random) -> str:
+        for _ in range(10):
+            description = self.describer.description(intent, rng)
+            if description:
+                return self._frame("describe", rng).replace("<s>", description)
+        return alternatives.sample(rng.choice(intent.questions or intent.indirect or intent.aliases), rng)
 
     def why_question(self, intent: Intent, rng: random.Random) -> str:
         """A why-question that names the thing."""

@@ -8,16 +8,25 @@ from __future__ import annotations
 import mlx.core as mx
 
 from inference.ops.paged import AttentionGroup, PagedKV, RaggedLayout
-from inference.ops.weights import QuantizedWeight, Weight
+from inference.ops.weights import QuantizedWeight, Weight, runs_on_cpu
 
 
 def linear(x: mx.array, weight: Weight) -> mx.array:
     if isinstance(weight, QuantizedWeight):
-        y = mx.quantized_matmul(x, weight.packed, weight.scales, weight.biases, True, weight.group_size, weight.bits)
+        y = _quantized_matmul(x, weight)
         return y if weight.bias is None else y + weight.bias
     if weight.bias is None:
         return x @ weight.weight.T
     return mx.addmm(weight.bias, x, weight.weight.T)
+
+
+def _quantized_matmul(x: mx.array, weight: QuantizedWeight) -> mx.array:
+    scales, biases, dtype = weight.scales, weight.biases, x.dtype
+    if dtype != mx.float32 and runs_on_cpu():
+        # MLX's CPU kernel adds up in the type of its inputs: in bfloat16 results are 10 % off, and 9 times as slow.
+        x, scales, biases = (a.astype(mx.float32) for a in (x, scales, biases))
+    y = mx.quantized_matmul(x, weight.packed, scales, biases, group_size=weight.group_size, bits=weight.bits)
+    return y.astype(dtype)
 
 
 def embedding(ids: mx.array, weight: Weight) -> mx.array:

@@ -93,14 +93,18 @@ def stack_rows(weights: Sequence[Weight]) -> tuple[Weight, ...]:
     return tuple(weights)
 
 
+def runs_on_cpu() -> bool:
+    """Whether operations go to the CPU, whose kernels want other types and orders in memory than a GPU's."""
+    return mx.default_device().type == mx.DeviceType.cpu
+
+
 def arrange(weight: Weight) -> Weight:
     """The same weight, in the order in memory that the default device multiplies fastest by.
 
     On a CPU, `x @ weight.T` in float32 goes to BLAS, whose reference version (MLX's Linux wheels bring it) takes half
     the time when `weight.T` rather than `weight` is contiguous.
     """
-    on_cpu = mx.default_device().type == mx.DeviceType.cpu
-    if isinstance(weight, DenseWeight) and on_cpu and weight.dtype == mx.float32:
+    if isinstance(weight, DenseWeight) and runs_on_cpu() and weight.dtype == mx.float32:
         return DenseWeight(mx.contiguous(weight.weight.T).T, weight.bias)
     return weight
 

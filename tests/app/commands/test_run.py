@@ -110,6 +110,6 @@ def test_an_unknown_command_names_the_known_ones(glasschat):
 
 def test_a_reader_that_leaves_early_is_no_error(model):
     command = f"{sys.executable} -m app.cli run --model {model} -p cat --max-tokens 400 --ignore-eos | head -c 1"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=120)
-    assert "Traceback" not in done.stderr
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=120)
+    assert done.stderr == b""
     assert done.returncode == 0
