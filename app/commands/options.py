@@ -43,24 +43,28 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
 def add_sampling(parser: argparse.ArgumentParser, *, temperature: float) -> None:
     """The flags of `SamplingParams`. `temperature` is this command's default."""
     group = parser.add_argument_group("sampling")
-    number, count = {"type": float, "metavar": "X"}, {"type": int, "metavar": "N"}
-    group.add_argument("--temperature", **number, default=temperature, help=f"0 is greedy (default {temperature})")
-    group.add_argument("--top-k", **count, default=0, help="keep the N most probable tokens; 0 keeps all")
-    group.add_argument("--top-p", **number, default=1.0, help="keep the fewest tokens whose probabilities reach X")
-    group.add_argument("--min-p", **number, default=0.0, help="keep tokens at least X times as probable as the best")
-    group.add_argument("--repetition-penalty", **number, default=1.0, help="above 1: make seen tokens less likely")
-    group.add_argument("--presence-penalty", **number, default=0.0, help="subtracted from tokens already in the output")
-    group.add_argument("--frequency-penalty", **number, default=0.0, help="the same, for each time a token is there")
+
+    def number(flag: str, default: float, about: str) -> None:
+        group.add_argument(flag, type=float, default=default, metavar="X", help=about)
+
+    def count(flag: str, default: int | None, about: str) -> None:
+        group.add_argument(flag, type=int, default=default, metavar="N", help=about)
+
+    number("--temperature", temperature, f"0 is greedy (default {temperature})")
+    count("--top-k", 0, "keep the N most probable tokens; 0 keeps all")
+    number("--top-p", 1.0, "keep the fewest tokens whose probabilities reach X")
+    number("--min-p", 0.0, "keep tokens at least X times as probable as the best")
+    number("--repetition-penalty", 1.0, "above 1: make seen tokens less likely")
+    number("--presence-penalty", 0.0, "subtracted from tokens already in the output")
+    number("--frequency-penalty", 0.0, "the same, for each time a token is there")
     group.add_argument(
         "--logit-bias", type=_bias, action="append", default=[], metavar="ID=X", help="add X to a token id; repeatable"
     )
-    group.add_argument("--seed", **count, default=None, help="the same seed gives the same answer")
+    count("--seed", None, "the same seed gives the same answer")
     group.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
-    group.add_argument(
-        "--max-tokens", **count, default=None, help="longest answer (default: until the context is full)"
-    )
+    count("--max-tokens", None, "longest answer (default: until the context is full)")
     group.add_argument("--ignore-eos", action="store_true", help="go on after an end-of-text token")
-    group.add_argument("--logprobs", **count, default=None, help="report log-probabilities and N alternatives")
+    count("--logprobs", None, "report log-probabilities and N alternatives")
 
 
 def sampling_params(args: argparse.Namespace) -> SamplingParams:
