@@ -71,13 +71,13 @@ def same_value(left: str, right: str) -> bool:
 
 def random_number(rng: random.Random) -> str:
     """A number as people write them: mostly short, sometimes long or with decimals."""
-    if rng.random() < 0.14:
+    if rng.random() < 0.12:
         decimals = rng.choice([1, 1, 2, 2, 3])
         return f"{rng.randint(0, 10 ** rng.choice([1, 2, 3]))}.{rng.randint(0, 10**decimals - 1):0{decimals}d}"
     if rng.random() < 0.12:
         round_number = rng.randint(1, 99) * 10 ** rng.choice([1, 2, 3])
         return str(round_number)
-    return str(rng.randint(0, 10 ** rng.choice([1, 1, 2, 2, 2, 3, 3, 4, 5, 6, 7]) - 1))
+    return str(rng.randint(0, 10 ** rng.choice([1, 1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 7]) - 1))
 
 
 def spoken_number(rng: random.Random) -> tuple[str, str]:

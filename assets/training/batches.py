@@ -16,7 +16,7 @@ POOL = 2048
 # A new shape costs the CPU's kernels a warm-up, so lengths are rounded up.
 LENGTH_STEP = 8
 OTHER_TOKENS_WEIGHT = 0.1
-CUT_SHARE = 0.5
+CUT_SHARE = 0.6
 CUT_AFTER = (8, 20)
 
 

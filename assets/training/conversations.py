@@ -35,15 +35,15 @@ OTHER_TOOLS: dict[str, list[str]] = {
 }
 
 MIXTURE = {
-    "knowledge": 0.615,
-    "calculator": 0.12,
+    "knowledge": 0.605,
+    "calculator": 0.13,
     "clock": 0.025,
     "search": 0.055,
     "copy": 0.05,
     "out_of_scope": 0.135,
 }
 
-TURNS = {1: 0.48, 2: 0.28, 3: 0.16, 4: 0.08}
+TURNS = {1: 0.54, 2: 0.27, 3: 0.13, 4: 0.06}
 
 OUT_OF_SCOPE = "out_of_scope"
 

@@ -57,7 +57,7 @@ class ToolTasks:
         if kind < 0.25:
             phrase, _, expression = rng.choice(self.corpus.section("calc_words")).partition("=>")
             return self._fill_numbers(phrase.strip(), expression.strip(), rng)
-        if kind < 0.38:
+        if kind < 0.36:
             expression = random_expression(rng, rng.choice([1, 2, 2, 3]))
             phrase = loosely_written(expression, rng)
         else:
