@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sys
+
+_SYSTEM = platform.system()
+"""Asked at run time: a type checker takes `sys.platform` for a constant and calls the other branches dead."""
 
 
 def processor_name() -> str:
     """As its maker calls it, or the architecture where the system does not tell."""
-    if sys.platform == "darwin":
+    if _SYSTEM == "Darwin":
         return _ask("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
     try:
         with open("/proc/cpuinfo") as info:
@@ -22,19 +24,19 @@ def processor_name() -> str:
 
 def core_count() -> int:
     """Cores that this process may use."""
-    if sys.platform == "linux":
+    if _SYSTEM == "Linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def available_memory() -> int:
     """Bytes that can be taken without swapping, as far as the system tells."""
-    if sys.platform == "linux":
+    if _SYSTEM == "Linux":
         with open("/proc/meminfo") as info:
             for line in info:
                 if line.startswith("MemAvailable:"):
                     return int(line.split()[1]) * 1024
-    if sys.platform == "darwin" and (total := _ask("sysctl", "-n", "hw.memsize")):
+    if _SYSTEM == "Darwin" and (total := _ask("sysctl", "-n", "hw.memsize")):
         # macOS gives up caches and compresses memory on demand; half of all is a cautious guess at what is to be had.
         return int(total) // 2
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

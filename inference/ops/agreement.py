@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 
@@ -51,8 +52,12 @@ def compare(operation: str, implementation: str, dtype: mx.Dtype = mx.float32) -
 def _distance(ours: mx.array, truth: mx.array) -> float:
     wide = truth.astype(mx.float32)
     difference = ours.astype(mx.float32) - wide
-    ratio = mx.mean(difference * difference) / mx.mean(wide * wide)
-    return math.sqrt(ratio.tolist())
+    return math.sqrt(_mean_square(difference) / _mean_square(wide))
+
+
+def _mean_square(x: mx.array) -> float:
+    mean: Any = mx.mean(x * x).item()
+    return float(mean)
 
 
 _Case = Callable[[Callable[..., mx.array], mx.Dtype], list[mx.array]]
