@@ -124,7 +124,10 @@ def serve(engine: Engine, inbox: queue.SimpleQueue[Command], outbox: Outbox, pul
             command = inbox.get()
             if isinstance(command, Shutdown):
                 return
-            answers += _obey(engine, command)
+            try:
+                answers += _obey(engine, command)
+            except Exception:  # a mistake of the caller's, who must not cost the others their answers
+                traceback.print_exc()
         if answers:
             outbox.send(answers)  # before the step, which may be long
         if engine.has_work:

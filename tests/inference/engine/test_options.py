@@ -1,0 +1,127 @@
+"""Options: requested, effective, reason; and how big the KV pool is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from inference.engine.kv_pool import choose_size, free_memory
+from inference.errors import ConfigError
+from inference.protocol import EngineConfig, OptionState, SamplingParams
+from tests.inference.engine.harness import GREEDY, Run, engine
+
+GIB = 2**30
+
+
+def states(run: Run) -> dict[str, OptionState]:
+    return {state.name: state for state in run.engine.options}
+
+
+def test_options_show_what_is_in_force_and_why(folder: Path) -> None:
+    run = Run(engine(folder, num_kv_blocks=0, max_num_seqs=3))
+    shown = states(run)
+    assert all(state.reason for state in shown.values() if state.requested != state.effective)
+    assert shown["num_kv_blocks"].effective == str(3 * 256 // 4)
+    assert shown["num_kv_blocks"].reason == "room for 3 requests of 256 tokens"
+    assert (shown["max_model_len"].requested, shown["max_model_len"].effective) == ("0", "256")
+    assert (shown["dtype"].requested, shown["dtype"].effective) == ("auto", "float32")
+    assert shown["enable_chunked_prefill"].effective == "on"
+    assert not shown["block_size"].live
+
+
+def test_a_context_longer_than_the_models_or_the_pool_is_cut_and_said(folder: Path) -> None:
+    longer = states(Run(engine(folder, max_model_len=1000)))["max_model_len"]
+    assert (longer.requested, longer.effective) == ("1000", "256")
+    assert longer.reason == "the longest that the model was made for"
+    small = states(Run(engine(folder, max_model_len=100, num_kv_blocks=10)))["max_model_len"]
+    assert (small.effective, small.reason) == ("41", "the KV pool of 10 blocks holds no more")
+
+
+def test_live_options_apply_from_the_next_step(folder: Path) -> None:
+    run = Run(engine(folder))
+    run.submit("a", range(20), GREEDY)
+    run.step()
+    answer = run.configure(max_num_batched_tokens=8, kernels="reference", enable_chunked_prefill=False)
+    assert (answer.error, answer.step) == ("", 2)
+    assert answer.options == run.engine.options
+    shown = states(run)
+    assert shown["kernels"].effective == "reference"
+    assert shown["enable_chunked_prefill"].effective == "off"
+    record = run.step()
+    assert record.step == answer.step
+    assert (record.config.max_num_batched_tokens, record.config.kernels) == (8, "reference")
+    assert run.engine._runner.ops.choices()[0].implementation == "reference"
+    run.configure(kernels="mlx,rope=reference")
+    assert states(run)["kernels"].effective == "mlx,rope=reference"
+
+
+def test_other_options_wait_for_a_restart(folder: Path) -> None:
+    run = Run(engine(folder))
+    assert run.configure(block_size=32).error == ""
+    shown = states(run)["block_size"]
+    assert (shown.requested, shown.effective) == ("32", "4")
+    assert shown.reason == "takes effect when the engine restarts"
+    run.configure(block_size=4)
+    assert states(run)["block_size"].reason == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"max_num_seqs": 0}, "at least 1"),
+        ({"max_num_seqs": True}, "a whole number"),
+        ({"enable_chunked_prefill": "off"}, "true or false"),
+        ({"kernels": "fast"}, "reference"),
+        ({"colour": 1}, "there is no option 'colour'"),
+        ({"dtype": "int8"}, "bfloat16"),
+    ],
+)
+def test_a_bad_change_changes_nothing(folder: Path, changes: dict[str, object], words: str) -> None:
+    run = Run(engine(folder))
+    before = run.engine.options
+    answer = run.configure(max_num_batched_tokens=5, **changes)
+    assert words in answer.error
+    assert run.engine.options == answer.options == before
+
+
+def test_a_smaller_batch_does_not_stop_those_that_run(folder: Path) -> None:
+    run = Run(engine(folder))
+    for name in "abc":
+        run.submit(name, (1, 2), SamplingParams(temperature=0, max_tokens=5, ignore_eos=True))
+    run.step()
+    run.configure(max_num_seqs=1)
+    assert states(run)["max_num_seqs"].reason == "3 requests run already and are not stopped"
+    run.submit("d", (1, 2), SamplingParams(temperature=0, max_tokens=2, ignore_eos=True))
+    run.finish()
+    with_d = [r for r in run.records if any(s.request_id == "d" for s in r.scheduled)]
+    assert all(len(record.scheduled) == 1 for record in with_d)
+
+
+# --- the pool's size ---
+
+
+def test_the_pool_has_room_for_every_place_in_the_batch_if_memory_allows() -> None:
+    size = choose_size(EngineConfig(max_num_seqs=4, block_size=16), 1000, 2000, lambda: GIB)
+    assert size.num_blocks == 4 * 125
+    long = choose_size(EngineConfig(max_num_seqs=4), 1000, 32768, lambda: 64 * GIB)
+    assert long.num_blocks * 16 == 4 * 8192
+    many = choose_size(EngineConfig(max_num_seqs=16), 1000, 32768, lambda: 64 * GIB)
+    assert many.num_blocks * 16 == 16 * 4096
+
+
+def test_the_pool_takes_a_share_of_the_memory_at_most() -> None:
+    size = choose_size(EngineConfig(), 57344, 32768, lambda: GIB)
+    assert size.num_blocks * 16 * 57344 <= GIB / 4
+    assert size.reason == "25% of the 1.00 GiB of memory that are free"
+
+
+def test_a_pool_that_does_not_fit_is_refused_with_numbers() -> None:
+    with pytest.raises(ConfigError, match=r"num_kv_blocks is 5000, which takes 4\.27 GiB, but only 1\.00 GiB"):
+        choose_size(EngineConfig(num_kv_blocks=5000), 57344, 32768, lambda: GIB)
+    with pytest.raises(ConfigError, match="lower block_size"):
+        choose_size(EngineConfig(), 57344, 32768, lambda: 2**20)
+
+
+def test_free_memory_is_a_sensible_number() -> None:
+    assert 2**26 < free_memory() < 2**50
