@@ -1,0 +1,107 @@
+"""One turn as lines on screen: a head, the text, and what is known about the answer below it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual.strip import Strip
+
+from app.chat.blocks import READABLE
+from app.chat.markdown import MarkdownStream, render
+from app.paint import Line, Styles
+from app.sessions.export import statistics
+from app.sessions.session import Turn, TurnState
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """What stands around a turn's text. Two equal faces and texts look the same."""
+
+    head: tuple[tuple[str, str], ...]
+    foot: tuple[tuple[tuple[str, str], ...], ...]
+
+
+def face(turn: Turn, place: tuple[int, int], model: str, progress: str) -> Face:
+    """Head and foot of a turn, which is version `place[0]` of `place[1]`; `progress`: how an answer is coming on."""
+    head: Line = [("You", "you")] if turn.is_question else [(model, "model")]
+    version, versions = place
+    if versions > 1:
+        head.append((f" · version {version} of {versions} (← →)", "dim"))
+    foot: list[tuple[tuple[str, str], ...]] = []
+    if turn.open:
+        foot.append(((progress, "dim"),))
+    elif stats := statistics(turn):
+        role = "bad" if turn.reason == "error" or turn.state is TurnState.INTERRUPTED else "dim"
+        foot.append(((stats, role),))
+    if turn.note:
+        foot.append(((turn.note, "warn"),))
+    return Face(tuple(head), tuple(foot))
+
+
+class MessageView:
+    """The lines of one turn at one width, drawn when they are first needed and kept until they change."""
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+        self.face = Face((), ())
+        self.lines: list[Strip] = []
+        self.fresh = False
+        """The lines are right for the turn as it is now and for the width last asked for."""
+        self._stream: MarkdownStream | None = None
+        self._shown: tuple[int, bool] = (-1, False)
+        """Length of the text that is drawn, and whether it was drawn as a whole."""
+        self._width = 0
+
+    @property
+    def height(self) -> int:
+        return len(self.lines)
+
+    def look_at(self, face: Face) -> None:
+        """Note whether the turn looks different now."""
+        if face != self.face or self._shown != (len(self.turn.text), not self.turn.open):
+            self.face, self.fresh = face, False
+
+    def estimate(self, width: int) -> int:
+        """About how many lines there will be, for a view that has not been drawn yet."""
+        if self._width and self.lines:
+            return max(2, len(self.lines) * self._width // max(1, width))
+        text = self.turn.text
+        return 3 + text.count("\n") + len(text) // max(1, min(width, READABLE))
+
+    def draw(self, styles: Styles, width: int) -> None:
+        """Bring the lines up to date."""
+        text, whole = self.turn.text, not self.turn.open
+        if whole:
+            if self._stream is not None or self._shown != (len(text), True) or self._width != width:
+                self._stream = None
+                self._body = render(text, styles, width)
+        else:
+            if self._stream is None or self._stream.width != width:
+                self._stream = MarkdownStream(styles, width)
+            self._stream.update(text)
+            self._body = self._stream.lines
+        foot = [strip for line in self.face.foot for strip in _small_print(line, styles, width)]
+        head = Strip([Segment(t, styles(role)) for t, role in self.face.head])
+        self.lines = [head, *self._body, *foot, Strip([])]
+        self._shown, self._width, self.fresh = (len(text), whole), width, True
+
+    def restyle(self) -> None:
+        """Forget what was drawn: the width or the colours changed."""
+        self._stream, self._shown, self.fresh = None, (-1, False), False
+
+
+def _small_print(line: tuple[tuple[str, str], ...], styles: Styles, width: int) -> list[Strip]:
+    """A line below an answer, broken between words where it is too long."""
+    rows: list[list[Segment]] = [[]]
+    room = width
+    for text, role in line:
+        for word in text.split(" "):
+            length = cell_len(word) + 1
+            if length > room and rows[-1]:
+                rows.append([])
+                room = width
+            rows[-1].append(Segment(f"{word} ", styles(role)))
+            room -= length
+    return [Strip(row) for row in rows]

@@ -1,0 +1,106 @@
+"""The batch panel: what each of the latest steps was made of, and what each session got of the last one."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+
+from app.paint import Line, add_if_fits, fit
+from app.panels.draw import DECODE, PREFILL, cells
+from app.panels.telemetry import Share, Snapshot, StepBar
+
+TITLE = "Batch"
+LEGEND = f"{PREFILL} prefill {DECODE} decode"
+AXIS = 5
+"""Cells for the numbers left of the columns."""
+
+
+def draw(snapshot: Snapshot, width: int, height: int) -> list[Line]:
+    if not snapshot.bars:
+        text = (
+            f"One column per step of the engine: {PREFILL} prefill is tokens of prompts being read, {DECODE} decode "
+            "is one token for each answer. Send messages in several tabs to see them share a step."
+        )
+        return [[(line, "dim")] for line in wrap(text, width)]
+    shares = _by_session(snapshot.shares)
+    columns = 2 if width >= 40 else 1
+    rows = max(1, min(-(-len(shares) // columns), height - 3))
+    lines = _columns(snapshot.bars[-(width - AXIS) :], width, max(1, height - rows - 1))
+    last = snapshot.bars[-1]
+    line: Line = [(f"step {last.step}", "bold")]
+    add_if_fits(line, f" {last.prefill + last.decode} tokens in {1000 * snapshot.step_seconds:.0f} ms", "text", width)
+    add_if_fits(line, f" {PREFILL} {last.prefill}", "prefill", width)
+    add_if_fits(line, f" {DECODE} {last.decode}", "decode", width)
+    lines.append(line)
+    lines += _shares(shares, rows, columns, width)
+    return lines
+
+
+def _shares(shares: list[Share], rows: int, columns: int, width: int) -> list[Line]:
+    """The tokens of each session in the latest step, in as many rows and columns as there are."""
+    places = rows * columns
+    cell = (width - 2 * (columns - 1)) // columns
+    most = max((s.prefill + s.decode for s in shares), default=0)
+    drawn = [_share(share, most, cell) for share in shares[: places if len(shares) <= places else places - 1]]
+    if len(shares) > places:
+        rest = shares[places - 1 :]
+        drawn.append([(fit(f"and {len(rest)} more: {sum(s.prefill + s.decode for s in rest)}", cell), "dim")])
+    lines: list[Line] = []
+    for row in range(0, len(drawn), columns):
+        line: Line = []
+        for piece in drawn[row : row + columns]:
+            line += ([("  ", "text")] if line else []) + piece
+        lines.append(line)
+    return lines
+
+
+def _by_session(shares: tuple[Share, ...]) -> list[Share]:
+    joined: dict[str, Share] = {}
+    for share in shares:
+        old = joined.get(share.session, Share(share.session, 0, 0))
+        joined[share.session] = Share(share.session, old.prefill + share.prefill, old.decode + share.decode)
+    return list(joined.values())
+
+
+def _share(share: Share, most: int, width: int) -> Line:
+    """Name, bar and number of one session in exactly `width` cells."""
+    name = min(10, width // 2)
+    total = share.prefill + share.decode
+    room = width - name - 1 - 5
+    prefill, decode = cells(share.prefill, most, room), cells(share.decode, most, room)
+    return [
+        (f"{fit(share.session, name)} ", "text"),
+        (PREFILL * prefill, "prefill"),
+        (DECODE * decode, "decode"),
+        (f" {total:<4}" + " " * (room - prefill - decode), "text"),
+    ]
+
+
+def _columns(bars: tuple[StepBar, ...], width: int, height: int) -> list[Line]:
+    """One column per step, the newest on the right: decode tokens below, prefill tokens on them."""
+    most = max(bar.prefill + bar.decode for bar in bars)
+    columns = []
+    for bar in bars:
+        decode = cells(bar.decode, most, height)
+        prefill = cells(bar.prefill, most, height)
+        # Both kinds stay visible, however small their part.
+        if decode + prefill > height:
+            decode, prefill = (decode, height - decode) if decode < prefill else (height - prefill, prefill)
+        columns.append((decode, prefill))
+    lines: list[Line] = []
+    for row in range(height - 1, -1, -1):
+        label = str(most) if row == height - 1 else "0" if row == 0 else ""
+        line: Line = [(f"{label:>{AXIS - 1}}▏", "dim"), (" " * (width - AXIS - len(bars)), "text")]
+        for decode, prefill in columns:
+            glyph, role = (
+                (DECODE, "decode")
+                if row < decode
+                else (PREFILL, "prefill")
+                if row < decode + prefill
+                else (" ", "text")
+            )
+            if line[-1][1] == role:
+                line[-1] = (line[-1][0] + glyph, role)
+            else:
+                line.append((glyph, role))
+        lines.append(line)
+    return lines

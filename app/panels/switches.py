@@ -1,0 +1,205 @@
+"""The switches: every engine option as asked for and as in force, and why they differ; each can be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import DataTable, Input, Static
+
+from app.watch import EngineWatch
+from inference.errors import ConfigError
+from inference.protocol import EngineConfig
+
+WIDE = 100
+"""Columns from which the table has room for the reasons."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row."""
+
+    name: str
+    requested: str
+    effective: str
+    reason: str
+    live: bool
+    help: str
+
+
+def shown(value: Any) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
+def options(watch: EngineWatch) -> list[Option]:
+    """Every field of `EngineConfig`: what is asked for, and what the engine last said about it."""
+    states = {state.name: state for state in watch.options}
+    rows = []
+    for f in fields(EngineConfig):
+        requested = shown(getattr(watch.config, f.name))
+        state = states.get(f.name)
+        live = state.live if state is not None else bool(f.metadata["live"])
+        if state is None:
+            effective, reason = "-", "known when the engine is ready"
+        else:
+            effective, reason = state.effective, state.reason
+            if requested != state.requested:
+                reason = "the engine has not taken it over yet"
+        rows.append(Option(f.name, requested, effective, reason, live, str(f.metadata["help"])))
+    return rows
+
+
+def parse(name: str, text: str) -> Any:
+    """The value that the text stands for. Raises ConfigError if it stands for none."""
+    default = getattr(EngineConfig(), name)
+    text = text.strip()
+    value: Any = text
+    if isinstance(default, bool):
+        if text.lower() not in ("on", "off"):
+            raise ConfigError(f"{name} must be on or off")
+        value = text.lower() == "on"
+    elif isinstance(default, int):
+        try:
+            value = int(text)
+        except ValueError:
+            raise ConfigError(f"{name} must be a whole number") from None
+    EngineConfig(**{name: value})
+    return value
+
+
+class SwitchesScreen(ModalScreen[None]):
+    """The table of options. `change` asks for a new value; `restart` starts the engine with what is asked for."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "Back"),
+        Binding("f8", "dismiss(None)", "Back"),
+        Binding("f5", "restart", "Restart the engine"),
+    ]
+
+    def __init__(
+        self,
+        watch: EngineWatch,
+        change: Callable[[str, Any], None],
+        restart: Callable[[], None],
+        effect: Callable[[], str],
+    ) -> None:
+        super().__init__()
+        self._watch, self._change, self._restart, self._effect = watch, change, restart, effect
+        self._rows: list[Option] = []
+        self._editing = ""
+        self._error = ""
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog") as box:
+            box.border_title = "Switches: the engine's options"
+            box.border_subtitle = "Enter change · F5 restart engine · Esc back"
+            yield DataTable(cursor_type="row", zebra_stripes=True)
+            yield Static(id="about")
+            yield Input(id="value", compact=True)
+            yield Static(id="effect")
+
+    def on_mount(self) -> None:
+        table = self.query_one(DataTable)
+        table.add_column("option", key="option", width=24)
+        table.add_column("requested", key="requested", width=10)
+        table.add_column("effective", key="effective", width=10)
+        table.add_column("when", key="when", width=8)
+        self._columns = ["requested", "effective", "when"]
+        if self.app.size.width >= WIDE:
+            # Else the reason stands only below the table, for the row of the cursor.
+            table.add_column("reason", key="reason")
+            self._columns.append("reason")
+        self.query_one("#value", Input).display = False
+        self.refresh_options()
+        self.set_interval(0.5, self.refresh_options)
+
+    def refresh_options(self) -> None:
+        """Show the options as they now stand."""
+        rows = options(self._watch)
+        table = self.query_one(DataTable)
+        if rows != self._rows:
+            for index, row in enumerate(rows):
+                cells = (row.name, row.requested, row.effective, "live" if row.live else "restart", row.reason)
+                if not self._rows:
+                    table.add_row(*map(Content, cells[: len(self._columns) + 1]), key=row.name)
+                    continue
+                for column, value in zip(self._columns, cells[1:], strict=False):
+                    if rows[index] != self._rows[index]:
+                        table.update_cell(row.name, column, Content(value), update_width=True)
+            self._rows = rows
+        self._describe()
+
+    def on_data_table_row_highlighted(self) -> None:
+        self._error = ""
+        self._describe()
+
+    def _current(self) -> Option | None:
+        index = self.query_one(DataTable).cursor_row
+        return self._rows[index] if 0 <= index < len(self._rows) else None
+
+    def _describe(self) -> None:
+        row = self._current()
+        if row is None:
+            return
+        about: list[str | tuple[str, str]] = [(row.name, "bold $text-primary"), f": {row.help}. "]
+        about.append("Changes at the next step." if row.live else "Changes when the engine restarts.")
+        if row.reason:
+            about += ["\n", (row.reason, "$text-warning")]
+        if self._error:
+            about += ["\n", (f"✗ {self._error}", "$text-error")]
+        self.query_one("#about", Static).update(Content.assemble(*about))
+        self.query_one("#effect", Static).update(Content(self._effect()))
+
+    def on_data_table_row_selected(self) -> None:
+        row = self._current()
+        if row is None:
+            return
+        if row.requested in ("on", "off"):
+            self._apply(row.name, "off" if row.requested == "on" else "on")
+            return
+        self._editing = row.name
+        field = self.query_one("#value", Input)
+        field.display, field.value = True, row.requested
+        field.placeholder = row.help
+        field.focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        if self._apply(self._editing, event.value):
+            self._leave_field()
+
+    def _apply(self, name: str, text: str) -> bool:
+        try:
+            self._change(name, parse(name, text))
+            self._error = ""
+        except ConfigError as error:
+            self._error = str(error)
+        self.refresh_options()
+        return not self._error
+
+    def refused(self, error: str) -> None:
+        """The engine did not accept a change."""
+        self._error = error
+        self.refresh_options()
+
+    def _leave_field(self) -> None:
+        self.query_one("#value", Input).display = False
+        self.query_one(DataTable).focus()
+
+    def action_back(self) -> None:
+        """Out of the field, or out of the screen."""
+        if self.query_one("#value", Input).display:
+            self._error = ""
+            self._leave_field()
+            self._describe()
+        else:
+            self.dismiss(None)
+
+    def action_restart(self) -> None:
+        self._restart()
+        self.refresh_options()

@@ -1,0 +1,135 @@
+"""A chat session as plain objects: its settings, and its turns as a tree of which one path is on screen.
+
+A turn knows its parent. Asking again or editing a question adds a sibling beside the old turn instead of replacing it,
+so nothing is ever lost: `head` says which leaf the session shows, and the other versions stay one key away.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from inference.protocol import ChatPrompt, Message, SamplingParams
+
+DEFAULT_PARAMS = SamplingParams(temperature=0.3)
+"""The demo model is a small specialist: near-greedy sampling keeps its facts straight."""
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex
+
+
+class TurnState(StrEnum):
+    WAITING = "waiting"
+    """Asked, and nothing has come back yet."""
+    STREAMING = "streaming"
+    DONE = "done"
+    INTERRUPTED = "interrupted"
+    """The engine or the app ended before the answer did; the text so far is kept."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """One question or one answer."""
+
+    role: str
+    text: str = ""
+    parent: str | None = None
+    state: TurnState = TurnState.DONE
+    id: str = field(default_factory=new_id)
+    created: float = field(default_factory=time.time)
+    reason: str = ""
+    """How an answer finished: stop, length, aborted or error."""
+    note: str = ""
+    """A sentence for the reader: why an answer failed or was interrupted."""
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    ttft: float = 0.0
+    speed: float = 0.0
+    """Decode speed in tokens per second."""
+
+    @property
+    def open(self) -> bool:
+        return self.state in (TurnState.WAITING, TurnState.STREAMING)
+
+    @property
+    def is_question(self) -> bool:
+        return self.role == "user"
+
+
+@dataclass(slots=True)
+class Session:
+    """One tab: a name, how its answers are sampled, and a tree of turns."""
+
+    name: str
+    id: str = field(default_factory=new_id)
+    created: float = field(default_factory=time.time)
+    system_prompt: str = ""
+    params: SamplingParams = DEFAULT_PARAMS
+    draft: str = ""
+    """What stands unsent in the composer."""
+    turns: dict[str, Turn] = field(default_factory=dict)
+    """Every turn by id, in the order of creation."""
+    head: str | None = None
+    """The last turn of the path on screen."""
+
+    def path(self) -> list[Turn]:
+        """The turns on screen, first to last."""
+        found: list[Turn] = []
+        at = self.head
+        while at is not None and (turn := self.turns.get(at)) is not None:
+            found.append(turn)
+            at = turn.parent
+        return found[::-1]
+
+    def add(self, turn: Turn) -> Turn:
+        """Put a turn into the tree and on screen."""
+        self.turns[turn.id] = turn
+        self.head = turn.id
+        return turn
+
+    def versions(self, turn: Turn) -> list[Turn]:
+        """The turn and its siblings of the same role, oldest first."""
+        return [t for t in self.turns.values() if t.parent == turn.parent and t.role == turn.role]
+
+    def version_places(self) -> dict[str, tuple[int, int]]:
+        """Of every turn: which version it is, counted from 1, and of how many."""
+        groups: dict[tuple[str | None, str], list[str]] = {}
+        for turn in self.turns.values():
+            groups.setdefault((turn.parent, turn.role), []).append(turn.id)
+        return {id: (n, len(group)) for group in groups.values() for n, id in enumerate(group, 1)}
+
+    def show_version(self, turn: Turn, step: int) -> Turn | None:
+        """Put the version `step` places after `turn` on screen, with the newest turns that follow it."""
+        versions = self.versions(turn)
+        index = versions.index(turn) + step
+        if not 0 <= index < len(versions):
+            return None
+        chosen = versions[index]
+        leaf = chosen
+        while children := [t for t in self.turns.values() if t.parent == leaf.id]:
+            leaf = children[-1]
+        self.head = leaf.id
+        return chosen
+
+    def last(self, role: str) -> Turn | None:
+        return next((t for t in reversed(self.path()) if t.role == role), None)
+
+    def sent(self) -> list[str]:
+        """What was sent, oldest first and each text once: the composer's history."""
+        return list(dict.fromkeys(t.text for t in self.turns.values() if t.is_question))
+
+    def prompt(self, *, until: str | None, draft: str = "") -> ChatPrompt:
+        """The messages on the path that ends in turn `until`, after the system prompt; then `draft` as a question."""
+        turns: list[Turn] = []
+        at = until
+        while at is not None and (turn := self.turns.get(at)) is not None:
+            turns.append(turn)
+            at = turn.parent
+        messages = [Message("system", self.system_prompt)] if self.system_prompt.strip() else []
+        messages += [Message(t.role, t.text) for t in reversed(turns) if t.text]
+        if draft.strip():
+            messages.append(Message("user", draft))
+        return ChatPrompt(tuple(messages))

@@ -1,0 +1,351 @@
+"""The open sessions and what happens to them: sending, answering, stopping, asking again, closing.
+
+Knows the engine link and the store, and nothing of the screen: the screen calls `poll` several times a second, which
+drains the engine's events into the sessions and says what changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from app.link import EngineLink
+from app.sessions.session import Session, Turn, TurnState, new_id
+from app.sessions.store import Store
+from app.watch import EngineWatch, Phase
+from inference.errors import GlasschatError
+from inference.protocol import (
+    Configured,
+    Delta,
+    EngineDied,
+    Event,
+    Finished,
+    FinishReason,
+    Ready,
+    SamplingParams,
+    Started,
+    StepRecord,
+    Submit,
+    TokenCount,
+)
+
+MAX_ATTEMPTS = 3
+"""How often one question is asked of an engine that dies of it."""
+FIRST_WORDS = 24
+"""A new session takes its name from this many characters of its first question."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """A request under way."""
+
+    session: Session
+    turn: Turn
+    command: Submit
+    asked: float
+    attempts: int = 1
+    sent: bool = False
+    stopped: bool = False
+    first_token: float | None = None
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one poll brought, for the screen to show."""
+
+    sessions: set[str] = field(default_factory=set)
+    records: list[StepRecord] = field(default_factory=list)
+    finished: list[Finished] = field(default_factory=list)
+    counts: list[TokenCount] = field(default_factory=list)
+    configured: list[Configured] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    engine: bool = False
+    """The engine's phase changed."""
+
+
+class Workspace:
+    def __init__(self, link: EngineLink, watch: EngineWatch, store: Store, clock: Callable[[], float]) -> None:
+        self.link, self.watch, self.store, self.clock = link, watch, store, clock
+        self.sessions: list[Session] = []
+        self.active: Session
+        self.unseen: set[str] = set()
+        """Sessions that finished an answer while another one was on screen."""
+        self._closed: list[Session] = []
+        self._answers: dict[str, Answer] = {}
+
+    def open(self, names: Iterable[str] = ()) -> None:
+        """Reopen the tabs of last time, and add those asked for by name that are not among them; at least one tab."""
+        self.sessions = self.store.restore()
+        wanted = list(names)
+        for name in wanted:
+            if not any(s.name == name for s in self.sessions):
+                self._add(Session(name))
+        if not self.sessions:
+            self._add(Session("chat 1"))
+        last = self.store.setting("active")
+        by_name = next((s for s in self.sessions if wanted and s.name == wanted[0]), None)
+        self.active = by_name or next((s for s in self.sessions if s.id == last), self.sessions[0])
+
+    # --- tabs -------------------------------------------------------------------------------------------------------
+
+    def _add(self, session: Session, place: int | None = None) -> Session:
+        self.sessions.insert(len(self.sessions) if place is None else place, session)
+        self.save(session)
+        return session
+
+    def save(self, session: Session, *turns: Turn) -> None:
+        for turn in turns:
+            self.store.save_turn(session, turn)
+        is_open = session in self.sessions
+        self.store.save_session(session, is_open=is_open, place=self.sessions.index(session) if is_open else 0)
+
+    def new_session(self) -> Session:
+        taken = {s.name for s in self.sessions}
+        number = next(n for n in range(1, len(taken) + 2) if f"chat {n}" not in taken)
+        session = self._add(
+            Session(f"chat {number}", params=self.active.params, system_prompt=self.active.system_prompt)
+        )
+        self.activate(session)
+        return session
+
+    def activate(self, session: Session) -> None:
+        self.active = session
+        self.unseen.discard(session.id)
+        self.store.save_setting("active", session.id)
+
+    def rename(self, session: Session, name: str) -> None:
+        session.name = name
+        self.save(session)
+
+    def close(self, session: Session) -> bool:
+        """Close a tab; says whether an answer was stopped by it."""
+        stopped = self.stop(session)
+        index = self.sessions.index(session)
+        self.sessions.remove(session)
+        self._closed.append(session)
+        if not self.sessions:
+            self._add(Session("chat 1"))
+        if session is self.active:
+            self.activate(self.sessions[min(index, len(self.sessions) - 1)])
+        for s in (session, *self.sessions[index:]):
+            self.save(s)
+        return stopped
+
+    def reopen(self) -> Session | None:
+        """Bring back the tab closed last."""
+        if not self._closed:
+            return None
+        session = self._closed.pop()
+        self._add(session)
+        self.activate(session)
+        return session
+
+    def open_stored(self, session_id: str) -> Session | None:
+        """Open a session of the store, or go to it if it is open; None if another window has it."""
+        known = next((s for s in (*self.sessions, *self._closed) if s.id == session_id), None)
+        if known is None:
+            known = self.store.claim(session_id)
+        if known is None:
+            return None
+        if known in self._closed:
+            self._closed.remove(known)
+        if known not in self.sessions:
+            self._add(known)
+        self.activate(known)
+        return known
+
+    def forget(self, session_id: str) -> bool:
+        """Delete a closed session for ever; refuses an open one."""
+        if any(s.id == session_id for s in self.sessions):
+            return False
+        self._closed = [s for s in self._closed if s.id != session_id]
+        self.store.forget(session_id)
+        return True
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    def send(self, session: Session, text: str) -> Turn:
+        """Add a question to the session and ask for its answer."""
+        if not session.turns and session.name.startswith("chat "):
+            words = " ".join(text.split())
+            session.name = words if len(words) <= FIRST_WORDS else words[: FIRST_WORDS - 1].rstrip() + "…"
+        question = session.add(Turn("user", text, parent=session.head))
+        session.draft = ""
+        self.store.save_turn(session, question)
+        return self._ask(session, question)
+
+    def edit(self, session: Session, question: Turn, text: str) -> Turn:
+        """Ask a changed question in the place of an old one, which stays as an earlier version."""
+        changed = session.add(Turn("user", text, parent=question.parent))
+        session.draft = ""
+        self.store.save_turn(session, changed)
+        return self._ask(session, changed)
+
+    def regenerate(self, session: Session, answer: Turn) -> Turn | None:
+        """Ask again for an answer; the old one stays as an earlier version."""
+        question = session.turns.get(answer.parent or "")
+        return None if question is None else self._ask(session, question)
+
+    def _ask(self, session: Session, question: Turn, turn: Turn | None = None, attempts: int = 1) -> Turn:
+        turn = turn or session.add(Turn("assistant", parent=question.id))
+        turn.state = TurnState.WAITING
+        command = Submit(new_id(), session.name, session.prompt(until=question.id), session.params)
+        self._answers[command.request_id] = Answer(session, turn, command, self.clock(), attempts)
+        self.save(session, turn)
+        self._send_waiting()
+        return turn
+
+    def _send_waiting(self) -> None:
+        if not self.watch.ready:
+            return
+        for answer in self._answers.values():
+            if not answer.sent:
+                answer.sent = True
+                self.link.submit(answer.command)
+
+    def stop(self, session: Session) -> bool:
+        """Stop the session's answer; the text so far stays. Says whether there was one."""
+        for request_id, answer in list(self._answers.items()):
+            if answer.session is not session or answer.stopped:
+                continue
+            answer.stopped = True
+            answer.turn.state, answer.turn.reason = TurnState.DONE, FinishReason.ABORTED.value
+            self.save(session, answer.turn)
+            if answer.sent:
+                self.link.abort(request_id)
+            else:
+                del self._answers[request_id]
+            return True
+        return False
+
+    def answering(self, session: Session) -> Turn | None:
+        """The answer being written in the session, if there is one."""
+        return next((a.turn for a in self._answers.values() if a.session is session and not a.stopped), None)
+
+    def answer_of(self, turn: Turn) -> Answer | None:
+        """The request that writes this turn, while it runs."""
+        return next((a for a in self._answers.values() if a.turn is turn), None)
+
+    # --- the engine's events ----------------------------------------------------------------------------------------
+
+    def poll(self) -> Changes:
+        """Take in everything that the engine has sent since the last call."""
+        changes = Changes()
+        before = self.watch.phase
+        try:
+            events = self.link.drain()
+        except GlasschatError as error:
+            events = [EngineDied(str(error), restartable=True)]
+        for event in events:
+            self._on_event(event, changes)
+        self.watch.tick(self.clock())
+        if before is not self.watch.phase or self.watch.phase is Phase.DEAD:
+            changes.engine = True
+        return changes
+
+    def _on_event(self, event: Event, changes: Changes) -> None:
+        self.watch.on_event(event, self.clock())
+        match event:
+            case StepRecord():
+                changes.records.append(event)
+            case Delta(request_id=request_id):
+                if (answer := self._answers.get(request_id)) is not None and not answer.stopped:
+                    self._on_delta(answer, event, changes)
+            case Started(request_id=request_id, prompt_tokens=tokens):
+                if (answer := self._answers.get(request_id)) is not None:
+                    answer.turn.prompt_tokens = tokens
+            case Finished(request_id=request_id):
+                changes.finished.append(event)
+                if (answer := self._answers.pop(request_id, None)) is not None:
+                    self._on_finished(answer, event, changes)
+            case TokenCount():
+                changes.counts.append(event)
+            case Configured():
+                changes.configured.append(event)
+            case Ready():
+                changes.engine = True
+                self._send_waiting()
+            case EngineDied():
+                changes.engine = True
+                self._on_death(event, changes)
+            case _:
+                pass
+
+    def _on_delta(self, answer: Answer, event: Delta, changes: Changes) -> None:
+        turn = answer.turn
+        if answer.first_token is None:
+            answer.first_token = self.clock()
+        turn.state = TurnState.STREAMING
+        turn.text += event.text
+        turn.output_tokens += len(event.token_ids)
+        self.store.save_turn(answer.session, turn)
+        changes.sessions.add(answer.session.id)
+
+    def _on_finished(self, answer: Answer, event: Finished, changes: Changes) -> None:
+        turn, timings = answer.turn, event.timings
+        if not answer.stopped:
+            turn.reason, turn.note = event.reason.value, event.message
+        turn.state = TurnState.DONE
+        turn.prompt_tokens, turn.output_tokens = timings.prompt_tokens, timings.output_tokens
+        turn.ttft, turn.speed = timings.ttft, timings.tokens_per_second
+        self.save(answer.session, turn)
+        changes.sessions.add(answer.session.id)
+        if answer.session is not self.active:
+            self.unseen.add(answer.session.id)
+
+    def _on_death(self, event: EngineDied, changes: Changes) -> None:
+        lost = list(self._answers.values())
+        changes.sessions.update(answer.session.id for answer in lost)
+        self._lose_answers(event.message, again=event.restartable)
+        if lost:
+            changes.notices.append(
+                "The engine stopped; what was written is kept"
+                + (", and it is asked again as soon as the engine is back" if event.restartable else "")
+            )
+
+    def restart_engine(self) -> None:
+        """Start the engine again, with the options as they are asked for; answers under way are asked again."""
+        # First the phase: what is asked from here on waits until the new engine is ready.
+        self.watch.restart()
+        self._lose_answers("it was restarted", again=True, blame=False)
+
+    def _lose_answers(self, message: str, *, again: bool, blame: bool = True) -> None:
+        """Keep what was written, and ask again once the engine is back, unless it died of a question too often."""
+        lost, self._answers = self._answers, {}
+        for request_id, answer in lost.items():
+            if answer.stopped:
+                continue
+            if not answer.sent and again:
+                self._answers[request_id] = answer
+            else:
+                self._ask_again(answer, message, again, answer.attempts + blame)
+
+    def _ask_again(self, answer: Answer, message: str, again: bool, attempts: int) -> None:
+        session, turn = answer.session, answer.turn
+        question = session.turns.get(turn.parent or "")
+        if question is None or not again or attempts > MAX_ATTEMPTS:
+            turn.state, turn.note = TurnState.INTERRUPTED, f"the engine stopped: {message}"
+        elif not turn.text:
+            self._ask(session, question, turn, attempts)
+        else:
+            turn.state, turn.note = TurnState.INTERRUPTED, "the engine stopped"
+            shown = session.head
+            fresh = self._ask(session, question, attempts=attempts)
+            fresh.note = "asked again after the engine stopped; the interrupted answer is the version before"
+            if shown != turn.id:
+                # The reader has gone to another version meanwhile: leave them there.
+                session.head = shown
+        self.save(session, turn)
+
+    def set_params(self, session: Session, params: SamplingParams, system_prompt: str) -> None:
+        session.params, session.system_prompt = params, system_prompt
+        self.save(session)
+
+    def shut_down(self) -> None:
+        """Mark what is still being written as interrupted and let the store write it all."""
+        for answer in self._answers.values():
+            if not answer.stopped:
+                answer.turn.state = TurnState.INTERRUPTED
+                answer.turn.note = "glasschat closed before the answer was complete"
+                self.save(answer.session, answer.turn)
+        self.store.close()

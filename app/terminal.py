@@ -1,0 +1,58 @@
+"""Keeps the terminal to the app: what libraries print goes to a log, and copied text reaches the clipboard."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, cast
+
+
+@contextmanager
+def quiet_terminal(log: Path) -> Iterator[None]:
+    """Send stray stdout and stderr, also that of C code and child processes, to `log` while the app runs.
+
+    Textual draws on stderr, so it gets a copy of the real one first.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    before_out, before_err = os.dup(1), os.dup(2)
+    real_error = sys.__stderr__
+    screen = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
+    sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
+    os.close(sink)
+    cast(Any, sys).__stderr__ = screen
+    try:
+        yield
+    finally:
+        cast(Any, sys).__stderr__ = real_error
+        with suppress(OSError):
+            screen.close()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(before_out, 1)
+        os.dup2(before_err, 2)
+        os.close(before_out)
+        os.close(before_err)
+
+
+def tell_tmux(text: str) -> None:
+    """Hand copied text to tmux, which by default ignores OSC 52 from the programs inside it but passes on its own."""
+    if not os.environ.get("TMUX") or shutil.which("tmux") is None:
+        return
+
+    def load() -> None:
+        with suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(
+                ["tmux", "load-buffer", "-w", "-"], input=text.encode(), timeout=2, capture_output=True, check=False
+            )
+
+    threading.Thread(target=load, daemon=True).start()

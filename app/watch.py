@@ -1,0 +1,138 @@
+"""The engine's health as the app sees it: loading, ready, silent, dead; and when a dead one is started again."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from enum import StrEnum
+
+from app.link import EngineLink
+from inference.errors import GlasschatError
+from inference.protocol import (
+    Configured,
+    EngineConfig,
+    EngineDied,
+    Event,
+    Heartbeat,
+    LoadProgress,
+    ModelInfo,
+    OptionState,
+    Ready,
+)
+
+SILENT_AFTER = 3.0
+"""Seconds without a heartbeat (there are two a second) after which the engine is said to be silent."""
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
+"""Seconds before the first restart, and the limit of the doubling that follows."""
+STEADY_AFTER = 60.0
+"""An engine that has been ready this long is forgiven its earlier deaths."""
+
+
+class Phase(StrEnum):
+    LOADING = "loading"
+    READY = "ready"
+    SILENT = "silent"
+    DEAD = "dead"
+    FAILED = "failed"
+    """Dead for good: starting again would fail in the same way."""
+
+
+class EngineWatch:
+    """Follows the engine through its events and restarts it after a death, each time after a longer wait."""
+
+    def __init__(self, link: EngineLink, config: EngineConfig) -> None:
+        self._link = link
+        self.config = config
+        """What the user asks for: the next start uses it."""
+        self.phase = Phase.LOADING
+        self.stage = "starting the engine"
+        self.message = ""
+        self.model: ModelInfo | None = None
+        self.options: tuple[OptionState, ...] = ()
+        self.max_model_len = 0
+        self.num_kv_blocks = 0
+        self.seconds_in_step = 0.0
+        self.silence = 0.0
+        self._deaths = 0
+        self._restart_at: float | None = None
+        self._ready_since: float | None = None
+
+    def start(self) -> None:
+        try:
+            self._link.start()
+        except GlasschatError as error:
+            self.phase, self.message = Phase.FAILED, str(error)
+
+    @property
+    def ready(self) -> bool:
+        """Whether commands can be sent: a silent engine still gets them."""
+        return self.phase in (Phase.READY, Phase.SILENT)
+
+    def on_event(self, event: Event, now: float) -> None:
+        match event:
+            case LoadProgress(stage=stage):
+                self.phase, self.stage = Phase.LOADING, stage
+            case Ready(model=model, options=options, num_kv_blocks=blocks, max_model_len=length):
+                self.phase, self.message = Phase.READY, ""
+                self.model, self.options, self.num_kv_blocks, self.max_model_len = model, options, blocks, length
+                self._ready_since = now
+            case Configured(options=options):
+                self.options = options
+            case Heartbeat(seconds_in_step=seconds):
+                self.seconds_in_step = seconds
+            case EngineDied(message=message, restartable=restartable):
+                self._on_death(message, restartable, now)
+            case _:
+                pass
+
+    def _on_death(self, message: str, restartable: bool, now: float) -> None:
+        self.message, self.seconds_in_step = message, 0.0
+        if not restartable:
+            self.phase, self._restart_at = Phase.FAILED, None
+            return
+        if self._ready_since is not None and now - self._ready_since > STEADY_AFTER:
+            self._deaths = 0
+        self._ready_since = None
+        self.phase = Phase.DEAD
+        self._restart_at = now + min(FIRST_WAIT * 2**self._deaths, LONGEST_WAIT)
+        self._deaths += 1
+
+    def tick(self, now: float) -> None:
+        """To be called several times a second: notices silence, and restarts when the time has come."""
+        if self.ready:
+            self.silence = self._link.seconds_since_heartbeat()
+            self.phase = Phase.SILENT if self.silence > SILENT_AFTER else Phase.READY
+        elif self._restart_at is not None and now >= self._restart_at:
+            self.restart()
+
+    def restart(self) -> None:
+        """Start the engine again now, with the options as they are asked for."""
+        self.phase, self.stage, self._restart_at = Phase.LOADING, "starting the engine again", None
+        self._ready_since = None
+        # Ending a process that hangs takes a second, in which the screen must not stand still.
+        threading.Thread(target=self._do_restart, daemon=True).start()
+
+    def _do_restart(self) -> None:
+        try:
+            self._link.restart(self.config)
+        except GlasschatError as error:
+            self.phase, self.message = Phase.FAILED, str(error)
+
+    def request(self, **changes: object) -> None:
+        """Remember options to start with the next time."""
+        self.config = replace(self.config, **changes)  # type: ignore[arg-type]
+
+    def sentence(self, now: float) -> str:
+        """The state in words, for the engine line."""
+        match self.phase:
+            case Phase.LOADING:
+                return f"{self.stage} … type ahead, answers start when it is ready"
+            case Phase.SILENT:
+                return f"no sign of life for {self.silence:.0f} s; Ctrl+P, Restart engine starts it again"
+            case Phase.DEAD:
+                wait = max(0.0, (self._restart_at or now) - now)
+                return f"{self.message}; starting again in {wait:.0f} s, nothing is lost"
+            case Phase.FAILED:
+                return f"{self.message} Mend that, then Ctrl+P, Restart engine"
+            case _:
+                return f"step has run {self.seconds_in_step:.0f} s" if self.seconds_in_step > 2 else ""

@@ -1,0 +1,243 @@
+"""An engine for tests: the client's surface, a scripted text instead of a model, and step records that add up.
+
+Nothing runs by itself unless `rate` is given: a test calls `run(steps)` and knows exactly what was sent. With a rate,
+every `drain` makes as many steps as the time since the last one asks for, which is what the development entry and the
+cost measurements use.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from inference.protocol import (
+    BlockCounts,
+    ChatPrompt,
+    Configured,
+    Delta,
+    EngineConfig,
+    EngineDied,
+    Event,
+    Finished,
+    FinishReason,
+    ModelInfo,
+    OptionState,
+    PhaseTimes,
+    Prompt,
+    Ready,
+    RequestRow,
+    RequestState,
+    Scheduled,
+    Started,
+    StepRecord,
+    Submit,
+    Timings,
+    TokenCount,
+    Unscheduled,
+    WaitReason,
+)
+
+ANSWER = """\
+**Paged attention** keeps the KV cache in blocks of 16 tokens, so memory is taken as it is needed:
+
+1. each sequence has a *block table*,
+2. blocks come from one pool,
+3. two sequences may share a block.
+
+```python
+def slots(table: list[int], position: int, size: int = 16) -> int:
+    # which place of the pool holds this token
+    return table[position // size] * size + position % size
+```
+
+| option | default |
+|---|---:|
+| `block_size` | 16 |
+| `max_num_seqs` | 16 |
+"""
+
+MODEL = ModelInfo("demo", "assets/demo", "Qwen2", 7_340_032, 14_680_064, 4096, 6, 8192, 3072, "none")
+_TOKEN = re.compile(r"\s*\S+\s?|\s+")
+
+
+def tokens(text: str) -> list[str]:
+    return _TOKEN.findall(text)
+
+
+@dataclass
+class Running:
+    command: Submit
+    prompt: int
+    answer: list[str]
+    computed: int = 0
+    output: int = 0
+    steps: int = 0
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.computed // 16)
+
+
+@dataclass
+class FakeEngine:
+    """`script` gives the text that answers a prompt."""
+
+    config: EngineConfig = field(default_factory=EngineConfig)
+    script: Callable[[Submit], str] = lambda command: ANSWER
+    rate: float = 0.0
+    """Steps per second of real time; 0: only `run` makes steps."""
+    auto_ready: bool = True
+    num_blocks: int = 256
+    step_seconds: float = 0.02
+    commands: list[object] = field(default_factory=list)
+    """Everything the app asked for, in order."""
+    running: dict[str, Running] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    starts: int = 0
+    alive: bool = False
+    silence: float = 0.0
+    step: int = 0
+    _last: float = field(default_factory=time.monotonic)
+
+    # --- the client's surface ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self.alive, self.starts = True, self.starts + 1
+        if self.auto_ready:
+            self.become_ready()
+
+    def submit(self, command: Submit) -> None:
+        assert self.alive, "a dead engine was given a request"
+        self.commands.append(command)
+        prompt = self._count(command.prompt)
+        self.running[command.request_id] = Running(command, prompt, tokens(self.script(command)))
+        self.events.append(Started(command.request_id, prompt, command.params.seed or 7))
+
+    def abort(self, request_id: str) -> None:
+        self.commands.append(("abort", request_id))
+        if (request := self.running.pop(request_id, None)) is not None:
+            self._finish(request, FinishReason.ABORTED)
+
+    def configure(self, changes: Mapping[str, Any]) -> None:
+        self.commands.append(("configure", dict(changes)))
+        if changes.get("kernels") == "nonsense":
+            self.events.append(Configured(self.options(), self.step, "there are no kernels called 'nonsense'"))
+            return
+        self.config = replace(self.config, **changes)
+        self.events.append(Configured(self.options(), self.step + 1))
+
+    def count_tokens(self, query_id: str, prompt: Prompt) -> None:
+        self.commands.append(("count", query_id))
+        self.events.append(TokenCount(query_id, self._count(prompt)))
+
+    def drain(self) -> list[Event]:
+        if self.rate and self.alive:
+            now = time.monotonic()
+            steps = int((now - self._last) * self.rate)
+            self._last += steps / self.rate
+            self.run(steps)
+        found, self.events = self.events, []
+        return found
+
+    def seconds_since_heartbeat(self) -> float:
+        return self.silence
+
+    def restart(self, config: EngineConfig | None = None) -> None:
+        self.config = config or self.config
+        self.running.clear()
+        self.start()
+
+    def close(self) -> None:
+        self.alive = False
+
+    # --- what a test makes happen -----------------------------------------------------------------------------------
+
+    def become_ready(self) -> None:
+        self.events.append(Ready(MODEL, self.options(), self.num_blocks, MODEL.context_length))
+
+    def die(self, message: str = "the engine was killed by SIGKILL", *, restartable: bool = True) -> None:
+        self.alive = False
+        self.running.clear()
+        self.events.append(EngineDied(message, restartable))
+
+    def run(self, steps: int = 1) -> None:
+        for _ in range(steps):
+            self._step()
+
+    def finish_all(self) -> None:
+        while self.running:
+            self._step()
+
+    def options(self) -> tuple[OptionState, ...]:
+        states = []
+        for f in fields(EngineConfig):
+            value = getattr(self.config, f.name)
+            requested = ("on" if value else "off") if isinstance(value, bool) else str(value)
+            effective, reason = requested, ""
+            if f.name == "num_kv_blocks":
+                effective, reason = str(self.num_blocks), "a quarter of the free memory"
+            if f.name == "kernels" and requested == "auto":
+                effective, reason = "mlx", "the fused operations agree with the reference on this device"
+            states.append(OptionState(f.name, requested, effective, reason, f.metadata["live"]))
+        return tuple(states)
+
+    def _count(self, prompt: Prompt) -> int:
+        assert isinstance(prompt, ChatPrompt)
+        return sum(len(tokens(m.content)) + 5 for m in prompt.messages) + 3
+
+    def _finish(self, request: Running, reason: FinishReason) -> None:
+        seconds = self.step_seconds
+        timings = Timings(0.0, 3 * seconds, (3 + request.output) * seconds, request.prompt, request.output)
+        self.events.append(Finished(request.command.request_id, reason, timings))
+
+    def _step(self) -> None:
+        """Decodes first, then prefill with what the budget leaves; one record."""
+        if not self.running:
+            return
+        self.step += 1
+        budget = self.config.max_num_batched_tokens
+        scheduled: list[Scheduled] = []
+        unscheduled: list[Unscheduled] = []
+        finished: list[tuple[str, FinishReason]] = []
+        ordered = sorted(self.running.values(), key=lambda r: r.computed < r.prompt)
+        for place, request in enumerate(ordered):
+            id, session = request.command.request_id, request.command.session
+            missing = request.prompt - request.computed
+            if place >= self.config.max_num_seqs:
+                unscheduled.append(Unscheduled(id, session, WaitReason.BATCH_FULL, 1))
+                continue
+            given = min(budget, max(missing, 1))
+            if not given:
+                unscheduled.append(Unscheduled(id, session, WaitReason.BUDGET, missing))
+                continue
+            budget -= given
+            samples = given >= missing
+            scheduled.append(Scheduled(id, session, given, request.computed, missing > 0, samples))
+            request.computed += given
+            if samples and request.output < len(request.answer):
+                self.events.append(Delta(id, request.answer[request.output], (request.output,)))
+                request.output += 1
+            if request.output >= len(request.answer):
+                finished.append((id, FinishReason.STOP))
+        for id, reason in finished:
+            self._finish(self.running.pop(id), reason)
+        used = sum(r.blocks for r in self.running.values())
+        rows = tuple(
+            RequestRow(
+                r.command.request_id, r.command.session,
+                RequestState.RUNNING if r.computed else RequestState.WAITING,
+                r.prompt, r.output, r.computed, r.blocks, 0,
+            )
+            for r in self.running.values()
+        )  # fmt: skip
+        self.events.append(
+            StepRecord(
+                self.step, self.step * self.step_seconds, tuple(scheduled), tuple(unscheduled), (), tuple(finished),
+                rows,
+                BlockCounts(self.num_blocks, used, self.num_blocks - used),
+                PhaseTimes(0.001, 0.001, self.step_seconds - 0.004, 0.001, 0.001), self.config,
+            )
+        )  # fmt: skip
