@@ -8,6 +8,7 @@ module must stay light: the app imports it before its first frame, and never imp
 from __future__ import annotations
 
 import os
+import pickle
 import queue
 import signal
 import socket
@@ -160,8 +161,8 @@ class _Process:
         from multiprocessing.connection import Connection  # a quarter of this module's import time, if done above
 
         self._connection = Connection(ours.detach())
-        self._outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._outgoing.put((model, config))
+        self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._outgoing.put(pickle.dumps((model, config)))
         self._reader = threading.Thread(target=self._read, name="engine-events", daemon=True)
         self._writer = threading.Thread(target=self._write, name="engine-commands", daemon=True)
         self._reader.start()
@@ -209,11 +210,12 @@ class _Process:
         return time.monotonic() - self._last_sign
 
     def send(self, command: Command) -> None:
-        self._outgoing.put(command)
+        """Pickled here, so that what can't be is the caller's error and not the end of the writer thread."""
+        self._outgoing.put(pickle.dumps(command))
 
     def close(self) -> None:
         self._closing = True
-        self._outgoing.put(Shutdown())
+        self.send(Shutdown())
         self._outgoing.put(None)
         try:
             self._popen.wait(_GRACE)
@@ -226,7 +228,7 @@ class _Process:
     def _write(self) -> None:
         try:
             while (message := self._outgoing.get()) is not None:
-                self._connection.send(message)
+                self._connection.send_bytes(message)
         except OSError:
             pass  # the process is gone; the reader reports it
 

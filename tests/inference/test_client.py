@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -147,8 +148,18 @@ def test_the_heart_beats_from_the_start(client: EngineClient) -> None:
     listener.until(lambda: any(beat.step > 0 for beat in listener.of(Heartbeat)))
 
 
+def test_what_can_not_be_sent_is_the_callers_error(client: EngineClient) -> None:
+    listener = Listener(client)
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        client.configure({"kernels": lambda: None})
+    submit(client, "a", (1, 2), SamplingParams(max_tokens=2))
+    listener.until(lambda: listener.finished("a") is not None)
+
+
 def test_starting_does_not_wait(folder: Path) -> None:
     client = EngineClient(str(folder), CONFIG)
+    assert not client.wait(0.01)
+    assert client.drain() == []
     began = time.monotonic()
     client.start()
     submit(client, "a", (1, 2, 3), SamplingParams(max_tokens=3))
