@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 
@@ -28,6 +29,10 @@ STEADY_AFTER = 60.0
 """An engine that has been ready this long is forgiven its earlier deaths."""
 
 
+def _in_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="engine-restart", daemon=True).start()
+
+
 class Phase(StrEnum):
     LOADING = "loading"
     READY = "ready"
@@ -40,8 +45,12 @@ class Phase(StrEnum):
 class EngineWatch:
     """Follows the engine through its events and restarts it after a death, each time after a longer wait."""
 
-    def __init__(self, link: EngineLink, config: EngineConfig) -> None:
+    def __init__(
+        self, link: EngineLink, config: EngineConfig, spawn: Callable[[Callable[[], None]], None] | None = None
+    ) -> None:
+        """`spawn` runs a function beside the caller; by default in a thread."""
         self._link = link
+        self._spawn = spawn or _in_thread
         self.config = config
         """What the user asks for: the next start uses it."""
         self.phase = Phase.LOADING
@@ -110,7 +119,7 @@ class EngineWatch:
         self.phase, self.stage, self._restart_at = Phase.LOADING, "starting the engine again", None
         self._ready_since = None
         # Ending a process that hangs takes a second, in which the screen must not stand still.
-        threading.Thread(target=self._do_restart, daemon=True).start()
+        self._spawn(self._do_restart)
 
     def _do_restart(self) -> None:
         try:

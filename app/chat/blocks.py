@@ -69,6 +69,9 @@ def _code_role(kind: _TokenType) -> str:
 
 def wrap(text: Text, width: int) -> Lines:
     """The text in lines of at most `width` cells."""
+    if text.style:
+        # Rich leaves a text's own style out where nothing else is styled.
+        text.stylize_before(text.style)
     wrapped = text.wrap(_CONSOLE, max(1, width), overflow="fold", tab_size=4)
     return [[s for s in line.render(_CONSOLE) if s.text] for line in wrapped]
 
@@ -226,12 +229,14 @@ class BlockRenderer:
     def _tool_call(self, content: str, width: int) -> Lines:
         styles = self.styles
         name, arguments, complete = read_tool_call(content)
-        lines: Lines = [[Segment("⚙ tool call  ", styles("dim")), Segment(name, styles("accent bold"))]]
-        for key, value in arguments:
-            text = Text.assemble((f"{key}: " if key else "", styles("dim")), value)
-            lines += [[Segment("  "), *line] for line in wrap(text, width - 4)]
+        parts = [Text.assemble(("⚙ tool call  ", styles("dim")), (name, styles("accent bold")))]
+        parts += [Text.assemble((f"{k}: " if k else "", styles("dim")), v) for k, v in arguments]
         if complete:
-            lines.append([Segment("  shown only: this version does not run tools", styles("dim italic"))])
+            parts.append(Text("shown only: this version does not run tools", styles("dim italic")))
+        lines: Lines = []
+        for index, part in enumerate(parts):
+            indent = "  " if index else ""
+            lines += [[Segment(indent), *line] for line in wrap(part, width - 2 - len(indent))]
         bar = Segment("▏ ", styles("accent"))
         return [[bar, *line] for line in lines]
 

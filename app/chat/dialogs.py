@@ -19,7 +19,7 @@ from app.sessions.session import Session
 from app.sessions.store import Listed
 from app.sessions.workspace import Workspace
 
-KEY_WIDTH = 23
+KEY_WIDTH = 19
 MARKS = [
     ("▶ … ● on a tab", "the session is being answered; waits; has an answer you have not seen"),
     ("▓ ▒ in Batch", "prefill tokens (prompts being read) and decode tokens (answers being written)"),

@@ -55,9 +55,16 @@ def _tool_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
             break
         text = state.src[state.bMarks[line] : state.eMarks[line]]
     token = state.push("tool_call", "", 0)
-    token.content, token.map = "\n".join(parts), [start, line]
+    content = "\n".join(parts)
+    token.content, token.map = content if found else _without_begun_tag(content), [start, line]
     state.line = line
     return True
+
+
+def _without_begun_tag(content: str) -> str:
+    """The content of a call that is being written, without the first letters of its closing tag."""
+    at = content.rfind("<")
+    return content[:at] if at >= 0 and CLOSE.startswith(content[at:]) else content
 
 
 def _tool_inline(state: StateInline, silent: bool) -> bool:
@@ -68,7 +75,7 @@ def _tool_inline(state: StateInline, silent: bool) -> bool:
     end = state.src.find(CLOSE, start)
     if not silent:
         token = state.push("tool_call", "", 0)
-        token.content = state.src[start : end if end >= 0 else state.posMax]
+        token.content = state.src[start:end] if end >= 0 else _without_begun_tag(state.src[start : state.posMax])
     state.pos = end + len(CLOSE) if end >= 0 else state.posMax
     return True
 

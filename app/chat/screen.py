@@ -93,11 +93,11 @@ class ChatScreen(Screen[None]):
         self._more = self.query_one("#more")
         self.dock_beside = self.workspace.store.setting("dock", "on") == "on"
         self._show_session()
-        self._draw_panels()
+        self.show_panels()
         for notice in self.workspace.store.notices:
             self.notify(notice, timeout=12, markup=False)
         self.set_interval(POLL, self.poll)
-        self.set_interval(PANELS, self._draw_panels)
+        self.set_interval(PANELS, self.show_panels)
 
     # --- what is on screen ------------------------------------------------------------------------------------------
 
@@ -158,7 +158,7 @@ class ChatScreen(Screen[None]):
             self.telemetry.engine_ready(watch.num_kv_blocks)
         if watch.phase in (Phase.DEAD, Phase.FAILED, Phase.LOADING):
             self.telemetry.engine_lost()
-        self._draw_panels()
+        self.show_panels()
 
     def _on_options(self, changes: Changes) -> None:
         for event in changes.configured:
@@ -170,7 +170,7 @@ class ChatScreen(Screen[None]):
                     self.notify(event.error, severity="error", markup=False)
             self._before_change = {}
 
-    def _draw_panels(self) -> None:
+    def show_panels(self) -> None:
         now = self._clock()
         snapshot = self.telemetry.snapshot(now)
         self._dock.show(snapshot)
@@ -236,7 +236,7 @@ class ChatScreen(Screen[None]):
         small = width < SMALL[0] or height < SMALL[1]
         self._small = f"small window ({width}x{height}): panels and forms need {SMALL[0]}x{SMALL[1]}" if small else ""
         self._look_at_focus()
-        self.call_after_refresh(self._draw_panels)
+        self.call_after_refresh(self.show_panels)
 
     def _look_at_focus(self) -> None:
         scope = "transcript" if isinstance(self.focused, Transcript) else "composer"
@@ -453,7 +453,7 @@ class ChatScreen(Screen[None]):
     def restart_engine(self) -> None:
         self.workspace.restart_engine()
         self.notify("The engine starts again; answers under way are asked again.")
-        self._draw_panels()
+        self.show_panels()
 
     def action_help(self) -> None:
         self.app.push_screen(HelpScreen(dict(self.app._keymap)))

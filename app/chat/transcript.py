@@ -82,7 +82,7 @@ class Transcript(ScrollView, Painted, can_focus=True):
         self._face = face
         self._session: Session | None = None
         self._views: list[MessageView] = []
-        self._tops: list[int] = []
+        self._tops: list[int] = [0]
         self._kept: dict[str, dict[str, MessageView]] = {}
         """Views of each session shown so far, so that going back to a tab draws nothing twice."""
         self._places: dict[str, Place] = {}

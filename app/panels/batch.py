@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from textwrap import wrap
 
-from app.paint import Line, add_if_fits, fit
+from rich.cells import cell_len
+
+from app.paint import Line, add_if_fits, fit, line_text
 from app.panels.draw import DECODE, PREFILL, cells
 from app.panels.telemetry import Share, Snapshot, StepBar
 
@@ -28,8 +30,8 @@ def draw(snapshot: Snapshot, width: int, height: int) -> list[Line]:
     last = snapshot.bars[-1]
     line: Line = [(f"step {last.step}", "bold")]
     add_if_fits(line, f" {last.prefill + last.decode} tokens in {1000 * snapshot.step_seconds:.0f} ms", "text", width)
-    add_if_fits(line, f" {PREFILL} {last.prefill}", "prefill", width)
-    add_if_fits(line, f" {DECODE} {last.decode}", "decode", width)
+    if cell_len(f"{line_text(line)} {PREFILL} {last.prefill} {DECODE} {last.decode}") <= width:
+        line += [(f" {PREFILL} {last.prefill}", "prefill"), (f" {DECODE} {last.decode}", "decode")]
     lines.append(line)
     lines += _shares(shares, rows, columns, width)
     return lines

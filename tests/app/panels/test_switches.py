@@ -1,0 +1,132 @@
+"""The switches: requested, effective and why; live changes through the engine, others at its restart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from textual.widgets import DataTable, Input
+
+from app.chat.screen import ChatScreen
+from app.panels.switches import SwitchesScreen, parse
+from inference.errors import ConfigError
+from inference.protocol import EngineConfig
+
+Launch = Callable[..., Any]
+NAMES = [f.name for f in fields(EngineConfig)]
+
+
+async def go_to(rig: Any, name: str) -> None:
+    """Open the switches with the cursor on one option."""
+    await rig.press("f8")
+    rig.app.screen.query_one(DataTable).move_cursor(row=NAMES.index(name))
+    await rig.settle()
+
+
+def configures(rig: Any) -> list[dict[str, Any]]:
+    return [c[1] for c in rig.engine.commands if isinstance(c, tuple) and c[0] == "configure"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [("max_num_seqs", "4", 4), ("enable_chunked_prefill", "off", False), ("kernels", "mlx,linear=reference", "mlx,linear=reference")],
+)
+def test_values_are_read(name: str, text: str, value: object) -> None:
+    assert parse(name, text) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("max_num_seqs", "many", "must be a whole number"),
+        ("max_num_seqs", "0", "at least 1"),
+        ("enable_chunked_prefill", "perhaps", "must be on or off"),
+        ("dtype", "int3", "must be auto, float32"),
+    ],
+)
+def test_wrong_values_are_refused_with_a_sentence(name: str, text: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        parse(name, text)
+
+
+async def test_every_option_stands_there_with_what_is_in_force_and_why(launch: Launch) -> None:
+    async with launch() as rig:
+        await go_to(rig, "kernels")
+        text = rig.screen_text()
+        assert all(name in text for name in NAMES)
+        assert "fused operations agree with the reference" in text
+        assert "a quarter of the free memory" in text
+
+
+async def test_a_yes_or_no_option_is_toggled_with_enter(launch: Launch) -> None:
+    async with launch() as rig:
+        await go_to(rig, "enable_chunked_prefill")
+        await rig.press("enter")
+        assert configures(rig) == [{"enable_chunked_prefill": False}]
+        row = next(line for line in rig.screen_text().splitlines() if "enable_chunked_prefill " in line)
+        assert row.split()[2:5] == ["off", "off", "live"]
+
+
+async def test_a_number_is_typed_and_a_wrong_one_explained(launch: Launch) -> None:
+    async with launch() as rig:
+        await go_to(rig, "max_num_seqs")
+        await rig.press("enter")
+        rig.app.screen.query_one(Input).value = "0"
+        await rig.press("enter")
+        assert "must be a whole number of at least 1" in rig.screen_text()
+        assert configures(rig) == []
+        rig.app.screen.query_one(Input).value = "4"
+        await rig.press("enter")
+        assert configures(rig) == [{"max_num_seqs": 4}]
+        assert rig.app.screen.query_one(DataTable).has_focus
+
+
+async def test_what_the_engine_refuses_is_taken_back(launch: Launch) -> None:
+    async with launch() as rig:
+        await go_to(rig, "kernels")
+        await rig.press("enter")
+        rig.app.screen.query_one(Input).value = "nonsense"
+        await rig.press("enter")
+        assert "there are no kernels called" in rig.screen_text()
+        assert rig.workspace.watch.config.kernels == "auto"
+
+
+async def test_an_option_that_is_not_live_waits_for_a_restart(launch: Launch) -> None:
+    async with launch() as rig:
+        await rig.send("go")
+        await rig.run(5)
+        await go_to(rig, "block_size")
+        assert "Changes when the engine restarts" in rig.screen_text()
+        await rig.press("enter")
+        rig.app.screen.query_one(Input).value = "32"
+        await rig.press("enter", "f5")
+        for _ in range(50):
+            if rig.engine.starts == 2:
+                break
+            await rig.settle()
+        await rig.settle()
+        assert rig.engine.config.block_size == 32
+        await rig.press("escape")
+        await rig.run(5)
+        assert isinstance(rig.app.screen, ChatScreen)
+        assert "version 2 of 2" in rig.screen_text(), "the answer under way was asked again"
+
+
+async def test_the_effect_of_a_change_stands_beside_it(launch: Launch) -> None:
+    async with launch(script=lambda _: "word " * 2000) as rig:
+        await rig.send("go")
+        for _ in range(6):
+            await rig.run(40)
+        await go_to(rig, "max_num_batched_tokens")
+        await rig.press("enter")
+        rig.app.screen.query_one(Input).value = "64"
+        await rig.press("enter")
+        for _ in range(6):
+            await rig.run(40)
+        assert isinstance(rig.app.screen, SwitchesScreen)
+        rig.app.screen.refresh_options()
+        await rig.settle()
+        assert "max_num_batched_tokens = 64: decode" in rig.screen_text()
+        assert "s before" in rig.screen_text()

@@ -1,0 +1,29 @@
+"""Export writes readable Markdown and never over an existing file."""
+
+from datetime import datetime
+from pathlib import Path
+
+from app.sessions.export import export, to_markdown
+from app.sessions.session import Session, Turn
+
+NOW = datetime(2026, 1, 2, 3, 4, 5)
+
+
+def chat() -> Session:
+    session = Session("a/b: plan?", system_prompt="Be\nbrief.")
+    question = session.add(Turn("user", "why?"))
+    answer = Turn("assistant", "**because**", parent=question.id, reason="stop", output_tokens=3, ttft=0.25, speed=12.0)
+    session.add(answer)
+    return session
+
+
+def test_questions_answers_and_statistics_are_written() -> None:
+    assert to_markdown(chat()) == (
+        "# a/b: plan?\n\n> System prompt: Be brief.\n\n## You\n\nwhy?\n\n## Answer\n\n**because**\n\n"
+        "*3 tokens · TTFT 0.25 s · 12.0 tok/s · stop*\n"
+    )
+
+
+def test_the_file_is_named_after_the_session_and_never_overwrites(tmp_path: Path) -> None:
+    first, second = export(chat(), tmp_path, NOW), export(chat(), tmp_path, NOW)
+    assert (first.name, second.name) == ("a-b-plan-20260102-030405.md", "a-b-plan-20260102-030405-2.md")
