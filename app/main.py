@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -143,4 +144,10 @@ def run_app(
     finally:
         app.workspace.shut_down()
         link.close()
+    if app.return_code:
+        print(
+            f"glasschat stopped because of a fault of its own; your chats are kept, and {store.folder / 'app.log'} "
+            "says what happened",
+            file=sys.stderr,
+        )
     return app.return_code or 0

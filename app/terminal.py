@@ -17,11 +17,11 @@ from typing import Any, cast
 def quiet_terminal(log: Path) -> Iterator[None]:
     """Send stray stdout and stderr, also that of C code and child processes, to `log` while the app runs.
 
-    Textual draws on stderr, so it gets a copy of the real one first.
+    Textual draws on stderr, and asks stdout how large the terminal is: both names get a copy of the real stderr first.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     before_out, before_err = os.dup(1), os.dup(2)
-    real_error = sys.__stderr__
+    real_output, real_error = sys.__stdout__, sys.__stderr__
     screen = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
     sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     sys.stdout.flush()
@@ -29,11 +29,11 @@ def quiet_terminal(log: Path) -> Iterator[None]:
     os.dup2(sink, 1)
     os.dup2(sink, 2)
     os.close(sink)
-    cast(Any, sys).__stderr__ = screen
+    cast(Any, sys).__stdout__ = cast(Any, sys).__stderr__ = screen
     try:
         yield
     finally:
-        cast(Any, sys).__stderr__ = real_error
+        cast(Any, sys).__stdout__, cast(Any, sys).__stderr__ = real_output, real_error
         with suppress(OSError):
             screen.close()
         sys.stdout.flush()

@@ -64,7 +64,7 @@ class Series:
 
     @property
     def peak(self) -> float:
-        return max(self.points, default=0.0)
+        return max(self.now, *self.points)
 
 
 @dataclass(frozen=True, slots=True)
