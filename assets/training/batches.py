@@ -16,8 +16,10 @@ POOL = 2048
 # A new shape costs the CPU's kernels a warm-up, so lengths are rounded up.
 LENGTH_STEP = 8
 OTHER_TOKENS_WEIGHT = 0.1
+# How often a conversation ends early in its last answer, and after how many tokens.
 CUT_SHARE = 0.6
 CUT_AFTER = (8, 20)
+DRILL_CUT_AFTER = (6, 13)
 
 
 @dataclass
@@ -37,11 +39,11 @@ def endless_batches(
     rng: random.Random,
     batch_tokens: int,
     longest: int,
+    drill_share: float = 0.0,
 ) -> Iterator[Batch]:
-    """Sample a pool of conversations, sort it by length, cut it into batches, and begin again."""
+    """Sample a pool of conversations and drills, sort it by length, cut it into batches, and begin again."""
     while True:
-        pool = [encoder.encode(sampler.conversation(rng), rng) for _ in range(POOL)]
-        pool = [_cut_answer(example, rng) for example in pool]
+        pool = [_sample_example(sampler, encoder, rng, drill_share) for _ in range(POOL)]
         pool = [(ids[:longest], learned[:longest]) for ids, learned in pool if any(learned[:longest])]
         pool.sort(key=lambda example: len(example[0]))
         groups = list(_cut(pool, batch_tokens))
@@ -50,20 +52,32 @@ def endless_batches(
             yield _collate(group)
 
 
-def _cut_answer(example: Example, rng: random.Random) -> Example:
-    """End half of the conversations early in their last answer.
+def _sample_example(
+    sampler: ConversationSampler, encoder: ConversationEncoder, rng: random.Random, drill_share: float
+) -> Example:
+    if rng.random() < drill_share:
+        drill = sampler.drill(rng)
+        example = encoder.encode(drill, rng)
+        # Calls are copied to their end; answers are known by heart after their first words.
+        return example if "tool_calls" in drill.messages[-1] else _cut_answer(example, rng, DRILL_CUT_AFTER)
+    example = encoder.encode(sampler.conversation(rng), rng)
+    return _cut_answer(example, rng, CUT_AFTER) if rng.random() < CUT_SHARE else example
+
+
+def _cut_answer(example: Example, rng: random.Random, cut_after: tuple[int, int]) -> Example:
+    """End the last answer early.
 
     Which answer it will be is decided by its first tokens and the rest is soon known by heart, so the time is better
     spent on more questions.
     """
     ids, learned = example
-    if rng.random() >= CUT_SHARE or True not in learned:
+    if True not in learned:
         return example
     last = len(learned) - 1 - learned[::-1].index(True)
     first = last
     while first > 0 and learned[first - 1]:
         first -= 1
-    end = first + rng.randint(*CUT_AFTER)
+    end = first + rng.randint(*cut_after)
     return (ids[:end], learned[:end]) if end < last else example
 
 

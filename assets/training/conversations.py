@@ -43,6 +43,15 @@ MIXTURE = {
     "out_of_scope": 0.135,
 }
 
+DRILL_MIXTURE = {
+    "knowledge": 0.68,
+    "calculator": 0.11,
+    "clock": 0.02,
+    "search": 0.05,
+    "copy": 0.02,
+    "out_of_scope": 0.12,
+}
+
 TURNS = {1: 0.54, 2: 0.27, 3: 0.13, 4: 0.06}
 
 OUT_OF_SCOPE = "out_of_scope"
@@ -74,6 +83,7 @@ class ConversationSampler:
         refused = self.refusal.questions if self.refusal else []
         self.refused_questions = [question for question in refused if "<x>" not in question]
         self.refused_frames = [question for question in refused if "<x>" in question]
+        self.drill_weights = [float(sum(drill_ways(intent).values())) for intent in self.known]
         self.describer = Describer(corpus.frames.get("describe", []))
         self.weights = [intent_weight(intent) for intent in self.known]
 
@@ -91,6 +101,28 @@ class ConversationSampler:
                 turns, last = self._other_turns(kind, rng), None
             messages += turns
         return Conversation(messages, self._listed_tools(rng))
+
+    def drill(self, rng: random.Random) -> Conversation:
+        """One question alone; lines are drawn evenly, so that each of the thousands is met again and again."""
+        messages: list[Message] = []
+        if rng.random() < 0.06:
+            messages.append({"role": "system", "content": rng.choice(SYSTEM_PROMPTS)})
+        kind = rng.choices(list(DRILL_MIXTURE), list(DRILL_MIXTURE.values()))[0]
+        if kind == "knowledge":
+            messages += self._drilled_question(rng)
+        else:
+            messages += self._other_turns(kind, rng)[:2]
+        return Conversation(messages, self._listed_tools(rng) if rng.random() < 0.12 else None)
+
+    def _drilled_question(self, rng: random.Random) -> list[Message]:
+        intent = rng.choices(self.known, self.drill_weights)[0]
+        ways = drill_ways(intent)
+        if not self.describer.can_describe(intent):
+            ways["description"] = 0
+        way = rng.choices(list(ways), list(ways.values()))[0]
+        if way == "why":
+            return [user(self.why_question(intent, rng)), assistant(rng.choice(intent.reasons))]
+        return [user(self.question(intent, rng, way)), assistant(rng.choice(intent.answers))]
 
     def _listed_tools(self, rng: random.Random) -> dict[str, list[str]] | None:
         if rng.random() > 0.33:
@@ -141,18 +173,9 @@ class ConversationSampler:
         question = self._frame("again", rng)
         return [user(self.noise.apply(question, rng, 0.4, polite=False)), assistant(answer)]
 
-    def question(self, intent: Intent, rng: random.Random) -> str:
+    def question(self, intent: Intent, rng: random.Random, way: str = "") -> str:
         """A question for the answer of an intent: by name, in its own words, by a verb, or indirectly."""
-        ways = {
-            "indirect": 0.5 if intent.indirect else 0,
-            "description": 0.14 if self.describer.can_describe(intent) else 0,
-            "verb": 0.4 if intent.verbs else 0,
-            "question": min(0.4, 0.07 * len(intent.questions)) if intent.named else 0.4,
-            "name": 0.4 if intent.named else 0,
-        }
-        if not intent.questions:
-            ways["question"] = 0
-        way = rng.choices(list(ways), list(ways.values()))[0]
+        way = way or self._choose_way(intent, rng)
         if way == "indirect":
             text = alternatives.sample(rng.choice(intent.indirect), rng)
         elif way == "description":
@@ -165,6 +188,18 @@ class ConversationSampler:
         else:
             text = self._frame("what", rng).replace("<x>", rng.choice(intent.aliases))
         return self.noise.apply(text, rng)
+
+    def _choose_way(self, intent: Intent, rng: random.Random) -> str:
+        ways = {
+            "indirect": 0.5 if intent.indirect else 0,
+            "description": 0.14 if self.describer.can_describe(intent) else 0,
+            "verb": 0.4 if intent.verbs else 0,
+            "question": min(0.4, 0.07 * len(intent.questions)) if intent.named else 0.4,
+            "name": 0.4 if intent.named else 0,
+        }
+        if not intent.questions:
+            ways["question"] = 0
+        return rng.choices(list(ways), list(ways.values()))[0]
 
     def _described(self, intent: Intent, rng: random.Random) -> str:
         for _ in range(10):
@@ -232,3 +267,15 @@ def intent_weight(intent: Intent) -> float:
     """How often an intent is asked: a base, and more for those with many ways of asking."""
     base = 1.6 if intent.named else 1.0
     return base + 0.05 * min(intent.phrasings, 20)
+
+
+def drill_ways(intent: Intent) -> dict[str, float]:
+    """How often a drill asks in each way: once per line, and a few times by name and with why."""
+    return {
+        "question": len(intent.questions),
+        "indirect": len(intent.indirect),
+        "verb": 0.8 * len(intent.verbs),
+        "name": 3 + 0.8 * len(intent.aliases) if intent.named else 0,
+        "why": 4 if intent.named and intent.reasons else 0,
+        "description": 2,
+    }

@@ -22,6 +22,8 @@ QWEN2_SPLIT = (
 )
 
 MAX_POSITIONS = 2048
+# The share of user turns with BPE dropout.
+SHAKEN_SHARE = 0.3
 
 
 def train_tokenizer(sampler: ConversationSampler, vocabulary: int, seed: int, conversations: int) -> Tokenizer:
@@ -111,7 +113,7 @@ class ConversationEncoder:
         ids: list[int] = []
         learned: list[bool] = []
         for piece in pieces(conversation):
-            if piece.spoken_by == "user" and rng.random() < 0.5:
+            if piece.spoken_by == "user" and rng.random() < SHAKEN_SHARE:
                 # BPE dropout: the same words in other pieces make the model robust to typing mistakes.
                 piece_ids = self.shaken.encode(piece.text).ids
             elif piece.spoken_by == "format":

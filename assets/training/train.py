@@ -10,7 +10,7 @@ import json
 import math
 import random
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -40,15 +40,44 @@ CHECKPOINT_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How one model is trained."""
+class Phase:
+    """A part of the training with its own mixture and its own rise and fall of the learning rate."""
 
-    name: str
-    shape: models.Shape
     tokens: int
     learning_rate: float
     batch_tokens: int
+    drill_share: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one model is trained: first whole conversations, then mostly single questions."""
+
+    name: str
+    shape: models.Shape
+    phases: tuple[Phase, ...]
     seed: int
+
+    @property
+    def tokens(self) -> int:
+        """All tokens of the training."""
+        return sum(phase.tokens for phase in self.phases)
+
+
+DEMO_PHASES = (
+    Phase(tokens=10_000_000, learning_rate=4e-3, batch_tokens=2048, drill_share=0.0, noise=1.0),
+    Phase(tokens=10_000_000, learning_rate=3e-3, batch_tokens=3072, drill_share=0.9, noise=0.5),
+)
+DRAFT_PHASES = (
+    Phase(tokens=3_000_000, learning_rate=6e-3, batch_tokens=2048, drill_share=0.0, noise=1.0),
+    Phase(tokens=2_000_000, learning_rate=4e-3, batch_tokens=2048, drill_share=0.7, noise=0.5),
+)
+
+
+def scaled(phases: tuple[Phase, ...], factor: float) -> tuple[Phase, ...]:
+    """The same phases with more or fewer tokens."""
+    return tuple(replace(phase, tokens=int(phase.tokens * factor)) for phase in phases)
 
 
 class Progress:
@@ -90,8 +119,8 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             (matrices if parameter.ndim == 2 and "embed" not in name else others).append(parameter)
         self.optimizers: list[torch.optim.Optimizer] = [
-            Muon(matrices, lr=plan.learning_rate, weight_decay=WEIGHT_DECAY),
-            torch.optim.AdamW(others, lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+            Muon(matrices, lr=1e-3, weight_decay=WEIGHT_DECAY),
+            torch.optim.AdamW(others, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
         ]
         self.step = 0
         self.tokens = 0
@@ -99,22 +128,26 @@ class Trainer:
         self.seconds = 0.0
 
     def run(self, sampler: ConversationSampler, encoder: ConversationEncoder, checkpoint: Path) -> None:
-        """Train until the planned number of tokens is reached."""
-        # After a resume the stream of conversations is a new one, drawn from another seed.
-        rng = random.Random(self.plan.seed * 1_000_003 + self.step)
+        """Train through the phases until the planned number of tokens is reached."""
         progress = Progress(self.plan)
         last_time = saved = time.monotonic()
-        stream = endless_batches(sampler, encoder, rng, self.plan.batch_tokens, LONGEST_CONVERSATION)
-        while self.tokens < self.plan.tokens:
-            learning_rate = self._set_learning_rate()
-            loss = self.train_on(next(stream))
-            progress.report(self.step, self.tokens, loss, learning_rate)
-            now = time.monotonic()
-            self.seconds += now - last_time
-            last_time = now
-            if now - saved > CHECKPOINT_SECONDS:
-                self.save(checkpoint)
-                saved = now
+        end = 0
+        for phase in self.plan.phases:
+            start, end = end, end + phase.tokens
+            # After a resume the stream of conversations is a new one, drawn from another seed.
+            rng = random.Random(self.plan.seed * 1_000_003 + self.step)
+            sampler.noise.level = phase.noise
+            stream = endless_batches(sampler, encoder, rng, phase.batch_tokens, LONGEST_CONVERSATION, phase.drill_share)
+            while self.tokens < end:
+                learning_rate = self._set_learning_rate(phase, (self.tokens - start) / phase.tokens)
+                loss = self.train_on(next(stream))
+                progress.report(self.step, self.tokens, loss, learning_rate)
+                now = time.monotonic()
+                self.seconds += now - last_time
+                last_time = now
+                if now - saved > CHECKPOINT_SECONDS:
+                    self.save(checkpoint)
+                    saved = now
         self.save(checkpoint)
 
     def train_on(self, batch: Batch) -> float:
@@ -136,9 +169,8 @@ class Trainer:
         answers = weights == 1.0
         return (losses.detach() * answers).sum().item() / max(1, int(answers.sum()))
 
-    def _set_learning_rate(self) -> float:
+    def _set_learning_rate(self, phase: Phase, done: float) -> float:
         """Linear warm-up, then a cosine down to a small rest."""
-        done = self.tokens / self.plan.tokens
         if done < WARM_UP_SHARE:
             share = max(done, 1e-3) / WARM_UP_SHARE
         else:
@@ -146,8 +178,8 @@ class Trainer:
             share = FINAL_LEARNING_RATE_SHARE + (1 - FINAL_LEARNING_RATE_SHARE) * cosine
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self.plan.learning_rate * share
-        return self.plan.learning_rate * share
+                group["lr"] = phase.learning_rate * share
+        return phase.learning_rate * share
 
     def save(self, file: Path) -> None:
         """Write everything that --resume needs; the file is replaced at once."""
@@ -182,8 +214,8 @@ class Trainer:
 
 def prepare_tokenizer(arguments: argparse.Namespace, sampler: ConversationSampler) -> Tokenizer:
     """Train the tokenizer, or take the one that is there when a run goes on."""
-    folder = arguments.start_from or arguments.runs / "tokenizer"
-    if (arguments.resume or arguments.start_from) and (folder / "tokenizer.json").exists():
+    folder = arguments.runs / "tokenizer"
+    if arguments.resume and (folder / "tokenizer.json").exists():
         return load_tokenizer(folder)
     tokenizer = train_tokenizer(sampler, arguments.vocabulary, arguments.seed, TOKENIZER_CONVERSATIONS)
     save_tokenizer(tokenizer, folder)
@@ -197,9 +229,7 @@ def train_model(
     """Train one model and export it."""
     torch.manual_seed(plan.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    start = arguments.start_from if plan.name == "demo" else None
-    model = models.load(start) if start else models.build(plan.shape, tokenizer)
-    trainer = Trainer(plan, model, device)
+    trainer = Trainer(plan, models.build(plan.shape, tokenizer), device)
     checkpoint = arguments.runs / f"{plan.name}.pt"
     if arguments.resume and checkpoint.exists():
         trainer.load(checkpoint)
@@ -215,14 +245,9 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["tokenizer", "demo", "draft"], help="do this part alone")
-    parser.add_argument("--demo-tokens", type=float, default=10e6)
-    parser.add_argument("--draft-tokens", type=float, default=3e6)
-    parser.add_argument("--demo-rate", type=float, default=4e-3, help="peak learning rate of the demo model")
-    parser.add_argument("--draft-rate", type=float, default=6e-3)
-    parser.add_argument("--batch-tokens", type=int, default=2048)
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for all numbers of tokens")
     parser.add_argument("--vocabulary", type=int, default=2048)
     parser.add_argument("--hold-out", type=float, default=0.04, help="share of the lines kept for the dev set")
-    parser.add_argument("--start-from", type=Path, help="go on training the demo model of this folder")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoints")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
@@ -243,11 +268,10 @@ def main() -> None:
     split_corpus(corpus, arguments.hold_out)
     sampler = ConversationSampler(corpus, held_out_share=arguments.hold_out)
     tokenizer = prepare_tokenizer(arguments, sampler)
-    check_format(arguments.start_from or arguments.runs / "tokenizer", sampler)
+    check_format(arguments.runs / "tokenizer", sampler)
     shape = models.Shape(*arguments.shape) if arguments.shape else models.DEMO_SHAPE
-    common = {"batch_tokens": arguments.batch_tokens, "seed": arguments.seed}
-    demo = Plan("demo", shape, int(arguments.demo_tokens), arguments.demo_rate, **common)
-    draft = Plan("draft", models.DRAFT_SHAPE, int(arguments.draft_tokens), arguments.draft_rate, **common)
+    demo = Plan("demo", shape, scaled(DEMO_PHASES, arguments.scale), arguments.seed)
+    draft = Plan("draft", models.DRAFT_SHAPE, scaled(DRAFT_PHASES, arguments.scale), arguments.seed)
     if arguments.only in (None, "demo"):
         train_model(demo, arguments, sampler, tokenizer, arguments.out / "model")
     if arguments.only in (None, "draft"):
