@@ -1,5 +1,6 @@
 """Endless random conversations for training, drawn from the corpus."""
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -51,6 +52,9 @@ DRILL_MIXTURE = {
     "copy": 0.02,
     "out_of_scope": 0.12,
 }
+
+# Small talk has few lines with whole sentences as alternatives.
+SMALL_TALK_BOOST = 1.6
 
 TURNS = {1: 0.54, 2: 0.27, 3: 0.13, 4: 0.06}
 
@@ -270,12 +274,18 @@ def intent_weight(intent: Intent) -> float:
 
 
 def drill_ways(intent: Intent) -> dict[str, float]:
-    """How often a drill asks in each way: once per line, and a few times by name and with why."""
+    """How often a drill asks in each way: by the number and richness of the lines, a few times by name and with why."""
+    boost = SMALL_TALK_BOOST if intent.source.startswith("d") else 1.0
     return {
-        "question": len(intent.questions),
-        "indirect": len(intent.indirect),
-        "verb": 0.8 * len(intent.verbs),
-        "name": 3 + 0.8 * len(intent.aliases) if intent.named else 0,
-        "why": 4 if intent.named and intent.reasons else 0,
-        "description": 2,
+        "question": boost * sum(map(richness, intent.questions)),
+        "indirect": boost * sum(map(richness, intent.indirect)),
+        "verb": sum(map(richness, intent.verbs)),
+        "name": 5 + 1.5 * len(intent.aliases) if intent.named else 0,
+        "why": 7 if intent.named and intent.reasons else 0,
+        "description": 3,
     }
+
+
+def richness(line: str) -> float:
+    """The weight of a line: one with many alternatives needs more time."""
+    return 1 + math.log2(alternatives.count(line)) / 4
