@@ -25,15 +25,17 @@ check: $(VENV)/.test
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "glasschat needs Python 3.11 or newer: set PYTHON=/path/to/python3.11"; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 
 # A stamp per extra: a second start finds it newer than pyproject.toml and installs nothing.
 $(VENV)/.app: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e .
+	@echo "installing glasschat into $(VENV), once; this takes a minute or two"
+	@$(BIN)/python -m pip install --quiet -e .
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e '.[test]'
+	@echo "installing glasschat and what its tests need into $(VENV), once; this takes a few minutes"
+	@$(BIN)/python -m pip install --quiet -e '.[test]'
 	@touch $@ $(VENV)/.app
 
 clean:
