@@ -70,22 +70,30 @@ class MessageView:
         text = self.turn.text
         return 3 + text.count("\n") + len(text) // max(1, min(width, READABLE))
 
-    def draw(self, styles: Styles, width: int) -> None:
-        """Bring the lines up to date."""
+    def draw(self, styles: Styles, width: int) -> int:
+        """Bring the lines up to date; returns the first line that may look different now."""
         text, whole = self.turn.text, not self.turn.open
+        changed = 0
         if whole:
             if self._stream is not None or self._shown != (len(text), True) or self._width != width:
                 self._stream = None
                 self._body = render(text, styles, width)
+            else:
+                changed = len(self._body) + 1
         else:
             if self._stream is None or self._stream.width != width:
                 self._stream = MarkdownStream(styles, width)
+            else:
+                changed = len(self._stream.settled) + 1
             self._stream.update(text)
             self._body = self._stream.lines
         foot = [strip for line in self.face.foot for strip in _small_print(line, styles, width)]
         head = Strip([Segment(t, styles(role)) for t, role in self.face.head])
+        if not self.lines or head != self.lines[0]:
+            changed = 0
         self.lines = [head, *self._body, *foot, Strip([])]
         self._shown, self._width, self.fresh = (len(text), whole), width, True
+        return changed
 
     def restyle(self) -> None:
         """Forget what was drawn: the width or the colours changed."""

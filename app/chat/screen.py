@@ -67,10 +67,12 @@ class ChatScreen(Screen[None]):
         """Options as they were, until the engine accepts a change."""
         self._last_change: tuple[str, float] | None = None
         self._said_problem = ""
+        self._meter_shown: tuple[object, ...] = ()
         self._small = ""
         self._stale = False
         """The transcript is behind the session."""
         self._rest_until = 0.0
+        self._panels_shown = 0.0
 
     def compose(self) -> ComposeResult:
         yield TabBar(id="tabs")
@@ -97,7 +99,7 @@ class ChatScreen(Screen[None]):
         for notice in self.workspace.store.notices:
             self.notify(notice, timeout=12, markup=False)
         self.set_interval(POLL, self.poll)
-        self.set_interval(PANELS, self.show_panels)
+        self.set_interval(PANELS, self._refresh_panels)
 
     # --- what is on screen ------------------------------------------------------------------------------------------
 
@@ -161,17 +163,22 @@ class ChatScreen(Screen[None]):
         self.show_panels()
 
     def _on_options(self, changes: Changes) -> None:
+        screen = self.app.screen
         for event in changes.configured:
             if event.error:
                 self.workspace.watch.request(**self._before_change)
-                if isinstance(self.app.screen, SwitchesScreen):
-                    self.app.screen.refused(event.error)
-                else:
-                    self.notify(event.error, severity="error", markup=False)
+                self.notify(event.error, severity="error", markup=False)
+            if isinstance(screen, SwitchesScreen):
+                screen.configured(event.error)
             self._before_change = {}
 
+    def _refresh_panels(self) -> None:
+        # An idle engine's graphs move once a second.
+        if not self.telemetry.idle(self._clock()) or self._clock() - self._panels_shown >= 1.0:
+            self.show_panels()
+
     def show_panels(self) -> None:
-        now = self._clock()
+        now = self._panels_shown = self._clock()
         snapshot = self.telemetry.snapshot(now)
         self._dock.show(snapshot)
         self._engine_line.show(engineline.draw(self.workspace.watch, snapshot, self.model_name, now, self.size.width))
@@ -188,6 +195,10 @@ class ChatScreen(Screen[None]):
     def _show_meter(self) -> None:
         session = self.workspace.active
         text, colour = self._meter.text(session, self.workspace.answering(session))
+        state = (text, colour, session.name, self._editing is None)
+        if state == self._meter_shown:
+            return
+        self._meter_shown = state
         content = Content.styled(text, colour) if colour else Content(text)
         self._composer.border_subtitle = content.markup
         editing = "Editing an earlier question: Enter asks it again, Esc leaves it"

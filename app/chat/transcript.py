@@ -7,6 +7,7 @@ redrawn above; End follows the text again.
 
 from __future__ import annotations
 
+import math
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.binding import BindingType
 from textual.events import Resize
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import var
 from textual.scroll_view import ScrollView
@@ -87,6 +88,8 @@ class Transcript(ScrollView, Painted, can_focus=True):
         """Views of each session shown so far, so that going back to a tab draws nothing twice."""
         self._places: dict[str, Place] = {}
         self._placing = False
+        self._painted: tuple[object, ...] = ()
+        """What is on screen, as far as it tells whether all of it must be painted again."""
         self._drawn_width = 0
         self._welcome: list[Strip] = []
         self.selected: str | None = None
@@ -128,7 +131,7 @@ class Transcript(ScrollView, Painted, can_focus=True):
         for kept in self._kept.values():
             for view in kept.values():
                 view.restyle()
-        self._welcome = []
+        self._welcome, self._painted = [], ()
         self._arrange()
 
     def on_resize(self, event: Resize) -> None:
@@ -151,6 +154,7 @@ class Transcript(ScrollView, Painted, can_focus=True):
             return
         if not self._views and not self._welcome:
             self._welcome = render(WELCOME, self.style_of, width)
+        changed: float = math.inf
         # Drawing a turn changes its height and so what is in view: repeat until nothing in view is left to draw.
         while True:
             top = self._measure(width)
@@ -163,8 +167,9 @@ class Transcript(ScrollView, Painted, can_focus=True):
             if not stale:
                 break
             for view in stale:
-                view.draw(self.style_of, width)
-        self._put(top)
+                first = view.draw(self.style_of, width)
+                changed = min(changed, self._tops[self._views.index(view)] + first)
+        self._put(top, changed)
         if any(not view.fresh for view in self._views):
             self._later.resume()
 
@@ -183,13 +188,20 @@ class Transcript(ScrollView, Painted, can_focus=True):
                 return max(0, min(start + min(place.offset, max(0, view.height - 1)), height - self.size.height))
         return max(0, min(round(self.scroll_y), height - self.size.height))
 
-    def _put(self, top: int) -> None:
+    def _put(self, top: int, changed: float) -> None:
+        """Put line `top` at the top of the view and repaint what looks different: lines from `changed` on, or all."""
         height = self._tops[-1] if self._views else len(self._welcome)
         self._placing = True
         self.virtual_size = Size(self.scrollable_content_region.width, height)
         self.scroll_to(y=top, animate=False, immediate=True, force=True)
         self._placing = False
-        self.refresh()
+        painted = (self._session and self._session.id, tuple(view.turn.id for view in self._views), top, self.size)
+        if painted != self._painted:
+            self._painted = painted
+            self.refresh()
+        elif changed < top + self.size.height:
+            first = max(0, int(changed) - top)
+            self.refresh(Region(0, first, self.size.width, self.size.height - first))
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)

@@ -29,7 +29,9 @@ def draw(snapshot: Snapshot, width: int, height: int) -> list[Line]:
     lines = _columns(snapshot.bars[-(width - AXIS) :], width, max(1, height - rows - 1))
     last = snapshot.bars[-1]
     line: Line = [(f"step {last.step}", "bold")]
-    add_if_fits(line, f" {last.prefill + last.decode} tokens in {1000 * snapshot.step_seconds:.0f} ms", "text", width)
+    total = last.prefill + last.decode
+    took = f" {total} token{'' if total == 1 else 's'} in {1000 * snapshot.step_seconds:.0f} ms"
+    add_if_fits(line, took, "text", width)
     if cell_len(f"{line_text(line)} {PREFILL} {last.prefill} {DECODE} {last.decode}") <= width:
         line += [(f" {PREFILL} {last.prefill}", "prefill"), (f" {DECODE} {last.decode}", "decode")]
     lines.append(line)

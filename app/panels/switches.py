@@ -13,12 +13,15 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Input, Static
 
+from app.paint import fit
 from app.watch import EngineWatch
 from inference.errors import ConfigError
 from inference.protocol import EngineConfig
 
-WIDE = 100
+WIDE = 108
 """Columns from which the table has room for the reasons."""
+REASON = 36
+"""Cells for a reason in the table; the whole of it stands below for the row of the cursor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ class SwitchesScreen(ModalScreen[None]):
         self._columns = ["requested", "effective", "when"]
         if self.app.size.width >= WIDE:
             # Else the reason stands only below the table, for the row of the cursor.
-            table.add_column("reason", key="reason")
+            table.add_column("reason", key="reason", width=REASON)
             self._columns.append("reason")
         self.query_one("#value", Input).display = False
         self.refresh_options()
@@ -125,13 +128,19 @@ class SwitchesScreen(ModalScreen[None]):
         table = self.query_one(DataTable)
         if rows != self._rows:
             for index, row in enumerate(rows):
-                cells = (row.name, row.requested, row.effective, "live" if row.live else "restart", row.reason)
+                cells = (
+                    row.name,
+                    row.requested,
+                    row.effective,
+                    "live" if row.live else "restart",
+                    fit(row.reason, REASON),
+                )
                 if not self._rows:
                     table.add_row(*map(Content, cells[: len(self._columns) + 1]), key=row.name)
                     continue
                 for column, value in zip(self._columns, cells[1:], strict=False):
                     if rows[index] != self._rows[index]:
-                        table.update_cell(row.name, column, Content(value), update_width=True)
+                        table.update_cell(row.name, column, Content(value))
             self._rows = rows
         self._describe()
 
@@ -182,8 +191,8 @@ class SwitchesScreen(ModalScreen[None]):
         self.refresh_options()
         return not self._error
 
-    def refused(self, error: str) -> None:
-        """The engine did not accept a change."""
+    def configured(self, error: str) -> None:
+        """The engine has answered a change, with a sentence if it refused it."""
         self._error = error
         self.refresh_options()
 

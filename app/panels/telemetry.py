@@ -64,7 +64,7 @@ class Series:
 
     @property
     def peak(self) -> float:
-        return max(self.now, *self.points)
+        return max((self.now, *self.points))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,11 @@ class Telemetry:
         """Nothing runs any more."""
         for id in list(self._live):
             self._end(id, "lost")
+        self._pool = BlockCounts(self._pool.total, 0, self._pool.total)
+
+    def idle(self, now: float) -> bool:
+        """Whether nothing runs or waits, and nothing has for a while."""
+        return not self._live and (not self._recent or self._recent[-1][0] < now - RECENT)
 
     def add(self, record: StepRecord, now: float) -> None:
         self._latest, self._pool = record, record.blocks

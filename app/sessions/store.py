@@ -105,7 +105,7 @@ class Store:
         self._forgotten: list[str] = []
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._closing = False
+        self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._open()
 
@@ -225,6 +225,8 @@ class Store:
         while True:
             self._wake.wait()
             self._wake.clear()
+            # Asked before writing: what comes in while the last write runs must not be left behind.
+            closing = self._closing.is_set()
             try:
                 if not self._ready:
                     self._prepare()
@@ -238,11 +240,11 @@ class Store:
                 with suppress(sqlite3.Error):
                     if db is not None and db.in_transaction:
                         db.execute("ROLLBACK")
-            if self._closing:
+            if closing:
                 break
             if self.problem:
                 self._wake.set()
-            time.sleep(WRITE_EVERY)
+            self._closing.wait(WRITE_EVERY)
         if db is not None:
             with suppress(sqlite3.Error):
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -267,7 +269,7 @@ class Store:
 
     def close(self) -> None:
         """Write what is pending and let go of this window's sessions."""
-        self._closing = True
+        self._closing.set()
         if self._thread is not None:
             self._wake.set()
             self._thread.join(timeout=5.0)

@@ -47,6 +47,8 @@ class Answer:
     sent: bool = False
     stopped: bool = False
     first_token: float | None = None
+    instead_of: Turn | None = None
+    """An interrupted answer that stays on screen until this one has something to show."""
 
 
 @dataclass(slots=True)
@@ -275,6 +277,9 @@ class Workspace:
         turn = answer.turn
         if answer.first_token is None:
             answer.first_token = self.clock()
+            if answer.instead_of is not None and answer.session.head == answer.instead_of.id:
+                answer.session.head = turn.id
+                self.save(answer.session)
         turn.state = TurnState.STREAMING
         turn.text += event.text
         turn.output_tokens += len(event.token_ids)
@@ -328,13 +333,13 @@ class Workspace:
         elif not turn.text:
             self._ask(session, question, turn, attempts)
         else:
-            turn.state, turn.note = TurnState.INTERRUPTED, "the engine stopped"
+            turn.state = TurnState.INTERRUPTED
+            turn.note = "the engine stopped: this stays here until the answer that is asked for again begins"
             shown = session.head
             fresh = self._ask(session, question, attempts=attempts)
             fresh.note = "asked again after the engine stopped; the interrupted answer is the version before"
-            if shown != turn.id:
-                # The reader has gone to another version meanwhile: leave them there.
-                session.head = shown
+            next(a for a in self._answers.values() if a.turn is fresh).instead_of = turn
+            session.head = shown
         self.save(session, turn)
 
     def set_params(self, session: Session, params: SamplingParams, system_prompt: str) -> None:

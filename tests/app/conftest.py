@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input, TextArea
 
 from app.chat.composer import Composer
 from app.chat.screen import ChatScreen
@@ -103,7 +104,8 @@ class Rig:
 
 
 def make_app(folder: Path, engine: FakeEngine, clock: Callable[[], float], names: tuple[str, ...] = ()) -> GlasschatApp:
-    Composer.cursor_blink.default = False  # type: ignore[attr-defined]  # screenshots must not depend on the moment
+    for widget in (TextArea, Input):
+        widget.cursor_blink._default = False  # type: ignore[union-attr]  # no screenshot may depend on its moment
     return GlasschatApp(engine, Store(folder), "demo", EngineConfig(), names, clock)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -15,9 +16,17 @@ def script(command: Submit) -> str:
     text = command.prompt.messages[-1].content.lower()
     if "12" in text:
         return '<tool_call>\n{"name": "calculator", "arguments": {"expression": "12 * 7"}}\n</tool_call>'
-    return ANSWER * (5 if "long" in text else 1)
+    return ANSWER * (50 if "long" in text else 1)
 
 
 if __name__ == "__main__":
-    engine = FakeEngine(script=script, rate=25.0)
-    sys.exit(run_app("demo", EngineConfig(), sys.argv[1:], link=engine, data=Path(tempfile.mkdtemp("glasschat"))))
+    engine = FakeEngine(script=script, rate=float(os.environ.get("GLASSCHAT_RATE", "25")))
+    sys.exit(
+        run_app(
+            "demo",
+            EngineConfig(),
+            sys.argv[1:],
+            link=engine,
+            data=Path(os.environ.get("GLASSCHAT_DATA") or tempfile.mkdtemp("glasschat")),
+        )
+    )

@@ -33,7 +33,9 @@ def lines(source: str, width: int = 60) -> list[str]:
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=40), st.integers(1, 8), st.integers(12, 90), st.integers(0, 2**32))
-def test_streamed_in_any_pieces_it_reads_as_when_drawn_whole(parts: list[str], times: int, width: int, seed: int) -> None:
+def test_streamed_in_any_pieces_it_reads_as_when_drawn_whole(
+    parts: list[str], times: int, width: int, seed: int
+) -> None:
     source = "".join(parts) * times
     last = source.rsplit("\n", 1)[-1].strip()
     if last and OPEN.startswith(last):

@@ -297,7 +297,14 @@ async def test_a_refused_prompt_shows_the_engine_s_sentence(launch: Launch) -> N
 async def test_every_command_is_in_the_palette(launch: Launch) -> None:
     async with launch() as rig:
         names = [command.title for command in rig.app.get_system_commands(rig.app.screen)]
-        for wanted in ("New tab (Ctrl+N)", "Switches (F8)", "Theme", "Export to Markdown", "Restart engine", "Quit (Ctrl+Q)"):
+        for wanted in (
+            "New tab (Ctrl+N)",
+            "Switches (F8)",
+            "Theme",
+            "Export to Markdown",
+            "Restart engine",
+            "Quit (Ctrl+Q)",
+        ):
             assert wanted in names
         await rig.press("ctrl+p", *"new tab")
         await rig.pilot.pause(0.3)

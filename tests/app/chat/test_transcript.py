@@ -42,6 +42,18 @@ async def test_the_view_follows_the_answer_until_the_reader_scrolls_up(launch: L
         assert "more below" not in rig.screen_text()
 
 
+async def test_painting_only_what_changed_leaves_nothing_old_on_screen(launch: Launch) -> None:
+    async with launch(size=(80, 24)) as rig:
+        fill(rig.session, 1)
+        await rig.send("go")
+        for _ in range(90):
+            await rig.run(1)
+            shown = rig.screen_text()
+            rig.transcript.refresh()
+            await rig.pilot.pause()
+            assert rig.screen_text() == shown
+
+
 async def test_a_resize_keeps_the_first_line_in_view(launch: Launch) -> None:
     async with launch(size=(100, 30)) as rig:
         fill(rig.session, 40)

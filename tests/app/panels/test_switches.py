@@ -31,7 +31,11 @@ def configures(rig: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("name", "text", "value"),
-    [("max_num_seqs", "4", 4), ("enable_chunked_prefill", "off", False), ("kernels", "mlx,linear=reference", "mlx,linear=reference")],
+    [
+        ("max_num_seqs", "4", 4),
+        ("enable_chunked_prefill", "off", False),
+        ("kernels", "mlx,linear=reference", "mlx,linear=reference"),
+    ],
 )
 def test_values_are_read(name: str, text: str, value: object) -> None:
     assert parse(name, text) == value

@@ -21,7 +21,9 @@ from inference.protocol import (
 )
 
 
-def row(id: str, state: RequestState, computed: int = 0, output: int = 0, prompt: int = 10, blocks: int = 1) -> RequestRow:
+def row(
+    id: str, state: RequestState, computed: int = 0, output: int = 0, prompt: int = 10, blocks: int = 1
+) -> RequestRow:
     return RequestRow(id, f"session {id}", state, prompt, output, computed, blocks, 0)
 
 
@@ -35,7 +37,16 @@ def record(
 ) -> StepRecord:
     phases = PhaseTimes(compute=0.02)
     return StepRecord(
-        step, 0.0, scheduled, unscheduled, (), finished, rows, BlockCounts(100, used, 100 - used), phases, EngineConfig()
+        step,
+        0.0,
+        scheduled,
+        unscheduled,
+        (),
+        finished,
+        rows,
+        BlockCounts(100, used, 100 - used),
+        phases,
+        EngineConfig(),
     )
 
 

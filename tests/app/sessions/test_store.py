@@ -181,7 +181,9 @@ def test_a_locked_database_is_said_and_written_when_it_is_free(opened: Callable[
     wait_for(lambda: store.problem == "")
 
 
-def test_a_full_disk_is_said_and_nothing_is_forgotten(opened: Callable[[], Store], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_said_and_nothing_is_forgotten(
+    opened: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = opened()
     write = Store._write
 

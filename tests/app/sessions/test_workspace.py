@@ -132,6 +132,8 @@ def test_a_dead_engine_is_restarted_and_the_question_asked_again(desk: Desk) -> 
     assert (answer.text, answer.state) == (partial, TurnState.INTERRUPTED)
     desk.come_back()
     assert desk.engine.starts == 2
+    assert desk.session.path()[-1] is answer, "it stays on screen until there is something in its place"
+    desk.run(1)
     again = desk.session.path()[-1]
     assert again is not answer
     assert desk.session.versions(again) == [answer, again]

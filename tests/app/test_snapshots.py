@@ -1,0 +1,119 @@
+"""How the app looks: both sizes, both themes, in the states that matter. `pytest --snapshot-update` accepts a change."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from app.main import GlasschatApp
+from inference.protocol import Submit
+from tests.app.conftest import Clock, Rig, make_app
+from tests.app.fake_engine import ANSWER, FakeEngine
+
+SIZES = {"120x40": (120, 40), "80x24": (80, 24)}
+QUESTIONS = ("what is paging?", "why does batching help?", "what is 12 * 7?", "tell me all about prefill " * 20)
+
+
+def script(command: Submit) -> str:
+    text = command.prompt.messages[-1].content  # type: ignore[union-attr]
+    if "12" in text:
+        return '<tool_call>\n{"name": "calculator", "arguments": {"expression": "12 * 7"}}\n</tool_call>'
+    return ANSWER
+
+
+async def busy(rig: Rig) -> None:
+    """Four sessions, three of them in mid answer."""
+    for number, question in enumerate(QUESTIONS):
+        if number:
+            await rig.press("ctrl+n")
+        await rig.send(question)
+        await rig.run(9)
+    await rig.run(24)
+    await rig.press("ctrl+pagedown")
+
+
+async def answered(rig: Rig) -> None:
+    await rig.send(QUESTIONS[2])
+    await rig.finish()
+    await rig.send(QUESTIONS[0])
+    await rig.finish()
+    await rig.press("tab", "up")
+
+
+async def panels(rig: Rig) -> None:
+    await busy(rig)
+    await rig.press("f2")
+
+
+async def dead(rig: Rig) -> None:
+    await busy(rig)
+    rig.engine.die("the engine was killed by SIGKILL")
+    await rig.settle(0.1)
+    rig.app.clear_notifications()
+    await rig.settle(0.0)
+
+
+async def wrong_setting(rig: Rig) -> None:
+    await rig.press("ctrl+s")
+    rig.app.screen.query_one("#top_p").value = "7"  # type: ignore[attr-defined]
+    await rig.settle()
+
+
+def pressing(*keys: str) -> Callable[[Rig], Awaitable[None]]:
+    async def scene(rig: Rig) -> None:
+        await rig.press(*keys)
+
+    return scene
+
+
+async def nothing(rig: Rig) -> None:
+    await rig.settle()
+
+
+SCENES: list[tuple[str, Callable[[Rig], Awaitable[None]], str, str]] = [
+    ("welcome", nothing, "80x24", "glass-dark"),
+    ("welcome", nothing, "120x40", "glass-light"),
+    ("busy", busy, "120x40", "glass-dark"),
+    ("busy", busy, "120x40", "glass-light"),
+    ("busy", busy, "80x24", "glass-light"),
+    ("busy", busy, "120x40", "ansi-light"),
+    ("panels", panels, "80x24", "glass-dark"),
+    ("answered", answered, "80x24", "glass-dark"),
+    ("answered", answered, "120x40", "glass-light"),
+    ("dead", dead, "120x40", "glass-dark"),
+    ("settings", wrong_setting, "80x24", "glass-light"),
+    ("settings", wrong_setting, "120x40", "glass-dark"),
+    ("switches", pressing("f8"), "80x24", "glass-dark"),
+    ("switches", pressing("f8"), "120x40", "glass-light"),
+    ("help", pressing("f1"), "80x24", "glass-light"),
+    ("help", pressing("f1"), "120x40", "glass-dark"),
+]
+
+
+@pytest.mark.parametrize(("name", "scene", "size", "theme"), SCENES, ids=[f"{n}-{s}-{t}" for n, _, s, t in SCENES])
+def test_it_looks_right(
+    name: str,
+    scene: Callable[[Rig], Awaitable[None]],
+    size: str,
+    theme: str,
+    tmp_path: Path,
+    snap_compare: Callable[..., bool],
+) -> None:
+    engine, clock = FakeEngine(script=script), Clock()
+    app: GlasschatApp = make_app(tmp_path, engine, clock)
+    app.theme = theme
+
+    async def play(pilot: Pilot[Any]) -> None:
+        rig = Rig(app, pilot, engine, clock)
+        await pilot.pause()
+        await rig.settle()
+        await scene(rig)
+
+    try:
+        assert snap_compare(app, terminal_size=SIZES[size], run_before=play)
+    finally:
+        app.workspace.shut_down()
