@@ -17,12 +17,15 @@ from typing import Any, cast
 def quiet_terminal(log: Path) -> Iterator[None]:
     """Send stray stdout and stderr, also that of C code and child processes, to `log` while the app runs.
 
-    Textual draws on stderr, and asks stdout how large the terminal is: both names get a copy of the real stderr first.
+    Textual draws on stderr, and asks stdout how large the terminal is: both names get a copy of the real terminal
+    first, which is stdout where stderr was redirected.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     before_out, before_err = os.dup(1), os.dup(2)
     real_output, real_error = sys.__stdout__, sys.__stderr__
-    screen = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
+    screen = os.fdopen(
+        os.dup(1 if os.isatty(1) and not os.isatty(2) else 2), "w", encoding="utf-8", errors="replace", buffering=1
+    )
     sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     sys.stdout.flush()
     sys.stderr.flush()

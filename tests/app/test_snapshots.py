@@ -1,4 +1,4 @@
-"""How the app looks: both sizes, both themes, in the states that matter. `pytest --snapshot-update` accepts a change."""
+"""How the app looks: both sizes, both themes, in the states that matter; `--snapshot-update` accepts a change."""
 
 from __future__ import annotations
 

@@ -101,7 +101,8 @@ def main() -> None:
     print(f"to the terminal      {(terminal.bytes - size) / wall / 1024:6.1f} KiB/s")
     ordered = sorted(delays)
     print(
-        f"key to screen        {statistics.median(delays):6.1f} ms median, {ordered[int(len(ordered) * 0.95)]:.1f} ms p95, "
+        f"key to screen        {statistics.median(delays):6.1f} ms median, "
+        f"{ordered[int(len(ordered) * 0.95)]:.1f} ms p95, "
         f"{ordered[-1]:.1f} ms worst of {len(delays)}"
     )
     terminal.write("\x11")

@@ -12,10 +12,11 @@ from rich.style import Style
 from app.chat.markdown import OPEN, MarkdownStream, clean, parser, render
 
 PIECES = [
-    "words and more words ", "**bold** ", "*it* ", "\n", "\n\n", "- item\n", "  - sub\n", "* star\n", "1. one\n", "2. two\n",
-    "9) nine\n", "- \n", "```python\n", "```\n", "~~~\n", "def f(x):\n    return 1\n", "| a | b |\n", "|---|---|\n", "# head\n",
-    "> quote\n", "---\n", "===\n", "    indented\n", "`code` ", "<tool_call>\n", '{"name": "clock", "arguments": {"what": "time"}}',
-    "\n</tool_call>\n", "<tool_call>", "[text](http://x.y) ", "漢字 wide ", "x" * 30, "\t", "<b>", "\\", "&amp;",
+    "words and more words ", "**bold** ", "*it* ", "\n", "\n\n", "- item\n", "  - sub\n", "* star\n",
+    "1. one\n", "2. two\n", "9) nine\n", "- \n", "```python\n", "```\n", "~~~\n", "def f(x):\n    return 1\n",
+    "| a | b |\n", "|---|---|\n", "# head\n", "> quote\n", "---\n", "===\n", "    indented\n", "`code` ",
+    "<tool_call>\n", '{"name": "clock", "arguments": {"what": "time"}}', "\n</tool_call>\n", "<tool_call>",
+    "[text](http://x.y) ", "漢字 wide ", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "\t", "<b>", "\\", "&amp;",
 ]  # fmt: skip
 
 

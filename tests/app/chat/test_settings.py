@@ -59,7 +59,8 @@ def test_what_is_wrong_is_said(name: str, text: str, sentence: str) -> None:
 
 def test_every_field_reads_what_it_writes() -> None:
     params = SamplingParams(
-        temperature=0.85, top_k=40, top_p=0.9, min_p=0.05, seed=7, stop=("a\n", "b"), max_tokens=99, logit_bias={3: -2.5},
+        temperature=0.85, top_k=40, top_p=0.9, min_p=0.05, seed=7, stop=("a\n", "b"), max_tokens=99,
+        logit_bias={3: -2.5},
         repetition_penalty=1.1, presence_penalty=-0.5, frequency_penalty=0.25, ignore_eos=True,
     )  # fmt: skip
     for field in FIELDS:
