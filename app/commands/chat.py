@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from app.commands.options import add_engine, add_model, engine_config
+from inference.errors import ConfigError
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,6 +19,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def main(args: argparse.Namespace) -> int:
     config = engine_config(args)
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ConfigError("chat needs a terminal to draw on: use `glasschat run` in pipes and scripts")
     from app.main import run_app  # Textual takes a moment to import; `run` and `--help` should not wait for it.
 
     return run_app(args.model, config, args.sessions)

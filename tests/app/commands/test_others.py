@@ -48,6 +48,12 @@ def test_a_model_that_is_not_there_is_named(glasschat):
     assert "nowhere" in outcome.err
 
 
+def test_chat_without_a_terminal_points_to_run(glasschat):
+    outcome = glasschat("chat")
+    assert outcome.code == 2
+    assert "glasschat run" in outcome.err
+
+
 def test_doctor_checks_every_operation_and_explains_its_choice(glasschat):
     report = glasschat("doctor", "--json").json
     findings = {finding["subject"]: finding for finding in report["findings"]}
