@@ -27,9 +27,9 @@ class ContextMeter:
         self._due: float | None = None
         self._number = 0
 
-    def changed(self) -> None:
+    def changed(self, wait: float = DEBOUNCE) -> None:
         """The text that would be sent is another one now."""
-        self._due = self._clock() + DEBOUNCE
+        self._due = self._clock() + wait
 
     def tick(self, session: Session, draft: str) -> None:
         if self._due is None or self._clock() < self._due or not self._watch.ready:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 from app.paint import Line, fit
 from app.panels.draw import number
 from app.panels.telemetry import RequestView, Snapshot
@@ -22,10 +24,8 @@ def draw(snapshot: Snapshot, width: int, height: int) -> list[Line]:
         + [(f" {name:<{w}}" if name == "state" else f" {name:>{w}}", "dim") for name, w in columns]
     ]
     if not snapshot.requests:
-        lines += [
-            [(text[:width], "dim")]
-            for text in ("No request yet. Each message you send is one:", "WAIT, then PREFILL, then DECODE.")
-        ]
+        text = "No request yet. Each message you send is one: WAIT, then PREFILL, then DECODE."
+        lines += [[(line, "dim")] for line in wrap(text, width)]
     for view in snapshot.requests:
         lines.append(_row(view, columns, name_width))
         if view.why and view.state in ("WAIT", "PREEMPTED"):

@@ -73,6 +73,8 @@ class Workspace:
         self.unseen: set[str] = set()
         """Sessions that finished an answer while another one was on screen."""
         self._closed: list[Session] = []
+        self._automatic: Session | None = None
+        """The tab that nobody asked for and that stands there because there must be one."""
         self._answers: dict[str, Answer] = {}
 
     def open(self, names: Iterable[str] = ()) -> None:
@@ -83,7 +85,7 @@ class Workspace:
             if not any(s.name == name for s in self.sessions):
                 self._add(Session(name))
         if not self.sessions:
-            self._add(Session("chat 1"))
+            self._automatic = self._add(Session("chat 1"))
         last = self.store.setting("active")
         by_name = next((s for s in self.sessions if wanted and s.name == wanted[0]), None)
         self.active = by_name or next((s for s in self.sessions if s.id == last), self.sessions[0])
@@ -126,7 +128,7 @@ class Workspace:
         self.sessions.remove(session)
         self._closed.append(session)
         if not self.sessions:
-            self._add(Session("chat 1"))
+            self._automatic = self._add(Session("chat 1"))
         if session is self.active:
             self.activate(self.sessions[min(index, len(self.sessions) - 1)])
         for s in (session, *self.sessions[index:]):
@@ -338,7 +340,8 @@ class Workspace:
             shown = session.head
             fresh = self._ask(session, question, attempts=attempts)
             fresh.note = "asked again after the engine stopped; the interrupted answer is the version before"
-            next(a for a in self._answers.values() if a.turn is fresh).instead_of = turn
+            if (under_way := self.answer_of(fresh)) is not None:
+                under_way.instead_of = turn
             session.head = shown
         self.save(session, turn)
 
@@ -353,4 +356,7 @@ class Workspace:
                 answer.turn.state = TurnState.INTERRUPTED
                 answer.turn.note = "glasschat closed before the answer was complete"
                 self.save(answer.session, answer.turn)
+        unused = self._automatic
+        if unused is not None and not unused.turns and not unused.draft and unused.name == "chat 1":
+            self.store.forget(unused.id)
         self.store.close()

@@ -215,6 +215,14 @@ def test_four_sessions_are_answered_side_by_side(desk: Desk) -> None:
     assert len(desk.workspace.unseen) == 3
 
 
+def test_a_first_tab_that_was_never_used_leaves_no_trace(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, FakeEngine())
+    desk.workspace.shut_down()
+    store = Store(tmp_path)
+    assert store.search("") == []
+    store.close()
+
+
 def test_everything_is_back_at_the_next_start(tmp_path: Path) -> None:
     desk = Desk(tmp_path, FakeEngine())
     desk.workspace.send(desk.session, "first")
