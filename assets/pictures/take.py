@@ -51,10 +51,12 @@ async def panels(pilot: Pilot[int]) -> None:
 
 
 async def answered(pilot: Pilot[int]) -> None:
+    app = pilot.app
+    assert isinstance(app, GlasschatApp)
     await write(pilot, QUESTIONS[0])
     await pilot.press("enter")
-    await until(pilot, lambda: decoding(pilot) > 0)
-    await until(pilot, lambda: decoding(pilot) == 0)
+    session = app.workspace.active
+    await until(pilot, lambda: len(session.turns) > 1 and app.workspace.answering(session) is None)
     await asyncio.sleep(0.5)
 
 
