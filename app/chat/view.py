@@ -236,7 +236,7 @@ class ChatView(Screen[None]):
         dock.set_class(not wide, "instead")
         dock.set_class(wide and height >= 50, "tall")
         small = width < SMALL[0] or height < SMALL[1]
-        self._small = f"small window ({width}x{height}): panels and forms need {SMALL[0]}x{SMALL[1]}" if small else ""
+        self._small = f"small window ({width}x{height}): panels need {SMALL[0]}x{SMALL[1]}" if small else ""
         self._look_at_focus()
         self.call_after_refresh(self.show_panels)
 
