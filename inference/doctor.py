@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from inference.errors import GlasschatError
-from inference.machine import available_memory, core_count, processor_name
+from inference.machine import available_memory, cache_directory, core_count, processor_name
 
 COMPILERS = ("c++", "clang++", "g++")
 ROOM_NEEDED = 200 * 2**20
@@ -38,10 +38,10 @@ class Finding:
     advice: str = ""
 
 
-def examine(kernels: str = "auto") -> Iterator[Finding]:
-    """Look at one thing after another, the quick ones first."""
+def examine(kernels: str, chats: Path) -> Iterator[Finding]:
+    """Look at one thing after another, the quick ones first. `chats` is the directory that chats are kept in."""
     yield from (_python(), _machine(), _memory())
-    yield from _directories()
+    yield from (_directory("chats", chats), _directory("cache", cache_directory()))
     yield _compiler()
     mlx = _mlx()
     yield mlx
@@ -67,17 +67,6 @@ def _memory() -> Finding:
     if free < 2**30:
         return Finding("memory", Status.NOTE, detail, "close other programs, or use a small num_kv_blocks")
     return Finding("memory", Status.OK, detail)
-
-
-def _directories() -> Iterator[Finding]:
-    import platformdirs
-
-    places = {
-        "chats": os.environ.get("GLASSCHAT_DATA") or platformdirs.user_data_dir("glasschat"),
-        "cache": os.environ.get("GLASSCHAT_CACHE") or platformdirs.user_cache_dir("glasschat"),
-    }
-    for subject, place in places.items():
-        yield _directory(subject, Path(place))
 
 
 def _directory(subject: str, place: Path) -> Finding:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
+from pathlib import Path
 
 _SYSTEM = platform.system()
 """Asked at run time: a type checker takes `sys.platform` for a constant and calls the other branches dead."""
@@ -32,7 +34,7 @@ def core_count() -> int:
 def available_memory() -> int:
     """Bytes that can be taken without swapping, as far as the system tells."""
     if _SYSTEM == "Linux":
-        with open("/proc/meminfo") as info:
+        with suppress(OSError), open("/proc/meminfo", encoding="ascii") as info:
             for line in info:
                 if line.startswith("MemAvailable:"):
                     return int(line.split()[1]) * 1024
@@ -40,6 +42,14 @@ def available_memory() -> int:
         # macOS gives up caches and compresses memory on demand; half of all is a cautious guess at what is to be had.
         return int(total) // 2
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def cache_directory() -> Path:
+    """Where glasschat keeps what it can make again: $GLASSCHAT_CACHE, or the platform's cache directory."""
+    import platformdirs
+
+    named = os.environ.get("GLASSCHAT_CACHE")
+    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("glasschat"))
 
 
 def _ask(*command: str) -> str:

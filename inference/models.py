@@ -70,7 +70,7 @@ def _summary(ref: str, path: Path) -> Summary:
     return Summary(
         ref=ref,
         path=str(path),
-        disk_bytes=sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
+        disk_bytes=hub.disk_bytes(path),
         num_parameters=count_parameters(checkpoint, config),
         dtype=dtype,
         quantization=str(config.quantization or "none"),

@@ -21,6 +21,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def main(args: argparse.Namespace) -> int:
     """Exit code 1 if anything failed."""
+    from app.sessions.store import data_folder
     from inference.doctor import Finding, Status, examine
 
     def show(findings: Iterable[Finding]) -> list[Finding]:
@@ -33,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
                     print(f"      {'':<16}→ {finding.advice}", flush=True)
         return seen
 
-    findings = show(examine(args.kernels))
+    findings = show(examine(args.kernels, data_folder()))
     failed = sum(finding.status is Status.FAIL for finding in findings)
     if args.json:
         print(json.dumps({"findings": [asdict(finding) for finding in findings], "failed": failed}, indent=2))

@@ -6,13 +6,13 @@ K and V of `block_size` tokens for every layer: 2 * layers * P * H * D * itemsiz
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import mlx.core as mx
 
 from inference.errors import ConfigError
+from inference.machine import available_memory
 from inference.protocol import EngineConfig
 
 SHARE = 0.25
@@ -63,14 +63,7 @@ def free_memory() -> int:
     if mx.metal.is_available():
         limit = mx.device_info()["max_recommended_working_set_size"]
         return max(0, int(limit) - mx.get_active_memory())
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return available_memory()
 
 
 def gibibytes(num_bytes: int) -> str:

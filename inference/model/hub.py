@@ -111,7 +111,7 @@ class LocalModel:
 def local_models() -> tuple[LocalModel, ...]:
     """All Qwen2 models on this machine that need no path: bundled, synthetic, downloaded."""
     candidates = [*BUNDLED.items(), *synthetic.existing(), *_hub_snapshots()]
-    return tuple(LocalModel(ref, path, _disk_bytes(path)) for ref, path in candidates if _is_qwen2(path))
+    return tuple(LocalModel(ref, path, disk_bytes(path)) for ref, path in candidates if _is_qwen2(path))
 
 
 def _is_path(ref: str) -> bool:
@@ -171,7 +171,8 @@ def _is_qwen2(directory: Path) -> bool:
     return isinstance(config, dict) and config.get("model_type") == "qwen2"
 
 
-def _disk_bytes(directory: Path) -> int:
+def disk_bytes(directory: Path) -> int:
+    """Of all files of a model."""
     return sum(file.stat().st_size for file in directory.iterdir() if file.is_file())
 
 

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -17,9 +16,9 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-import platformdirs
 
 from inference.errors import ModelError
+from inference.machine import cache_directory
 
 PREFIX = "synthetic:"
 GROUP_SIZE = 64
@@ -49,12 +48,6 @@ SHAPES = {
     "7b": Shape(3584, 28, 28, 4, 18944, 152064, False),
 }
 """From the config.json of Qwen/Qwen2.5-*-Instruct."""
-
-
-def cache_directory() -> Path:
-    """Where glasschat keeps what it can make again: $GLASSCHAT_CACHE, or the platform's cache directory."""
-    override = os.environ.get("GLASSCHAT_CACHE")
-    return Path(override) if override else Path(platformdirs.user_cache_dir("glasschat"))
 
 
 def ensure(ref: str, progress: Callable[[str], None], *, tokenizer_from: Path) -> Path:
