@@ -8,27 +8,40 @@ import torch
 from torch import Tensor
 
 from conversations import ConversationSampler
-from tokenizer import ConversationEncoder
-
-Example = tuple[list[int], list[bool]]
+from tokenizer import ConversationEncoder, Example
 
 POOL = 2048
 # A new shape costs the CPU's kernels a warm-up, so lengths are rounded up.
 LENGTH_STEP = 8
-OTHER_TOKENS_WEIGHT = 0.1
+LONGEST_CONVERSATION = 448
+
+# Learned places are filled up to a multiple of this number, for the same reason.
+PLACES_STEP = 256
+
+# The first tokens of an answer choose it among all others; the rest is soon known by heart.
+CHOOSING_TOKENS = 4
+CHOOSING_WEIGHT = 2.0
+
 # How often a conversation ends early in its last answer, and after how many tokens.
 CUT_SHARE = 0.6
 CUT_AFTER = (8, 20)
-DRILL_CUT_AFTER = (6, 13)
+DRILL_CUT_SHARE = 0.9
+DRILL_CUT_AFTER = (5, 11)
 
 
 @dataclass
 class Batch:
-    """Inputs, the tokens that follow them, and the weight of each of these in the loss."""
+    """Inputs, what is to be learned at which of their places (flattened), and where which answer begins."""
 
     inputs: Tensor
+    places: Tensor
     targets: Tensor
+    """The tokens that follow the places."""
     weights: Tensor
+    """Of the targets in the loss; 0 for those that fill up."""
+    starts: Tensor
+    """The places of the last tokens before the answers."""
+    kinds: Tensor
     tokens: int
     conversations: int
 
@@ -38,14 +51,13 @@ def endless_batches(
     encoder: ConversationEncoder,
     rng: random.Random,
     batch_tokens: int,
-    longest: int,
-    drill_share: float = 0.0,
+    drill_share: float,
 ) -> Iterator[Batch]:
     """Sample a pool of conversations and drills, sort it by length, cut it into batches, and begin again."""
     while True:
-        pool = [_sample_example(sampler, encoder, rng, drill_share) for _ in range(POOL)]
-        pool = [(ids[:longest], learned[:longest]) for ids, learned in pool if any(learned[:longest])]
-        pool.sort(key=lambda example: len(example[0]))
+        pool = [_sample_example(sampler, encoder, rng, drill_share).cut(LONGEST_CONVERSATION) for _ in range(POOL)]
+        pool = [example for example in pool if any(example.learned)]
+        pool.sort(key=lambda example: len(example.ids))
         groups = list(_cut(pool, batch_tokens))
         rng.shuffle(groups)
         for group in groups:
@@ -59,32 +71,21 @@ def _sample_example(
         drill = sampler.drill(rng)
         example = encoder.encode(drill, rng)
         # Calls are copied to their end; answers are known by heart after their first words.
-        return example if "tool_calls" in drill.messages[-1] else _cut_answer(example, rng, DRILL_CUT_AFTER)
+        whole = "tool_calls" in drill.messages[-1] or rng.random() > DRILL_CUT_SHARE
+        return example if whole else _cut_answer(example, rng, DRILL_CUT_AFTER)
     example = encoder.encode(sampler.conversation(rng), rng)
     return _cut_answer(example, rng, CUT_AFTER) if rng.random() < CUT_SHARE else example
 
 
 def _cut_answer(example: Example, rng: random.Random, cut_after: tuple[int, int]) -> Example:
-    """End the last answer early.
-
-    Which answer it will be is decided by its first tokens and the rest is soon known by heart, so the time is better
-    spent on more questions.
-    """
-    ids, learned = example
-    if True not in learned:
-        return example
-    last = len(learned) - 1 - learned[::-1].index(True)
-    first = last
-    while first > 0 and learned[first - 1]:
-        first -= 1
-    end = first + rng.randint(*cut_after)
-    return (ids[:end], learned[:end]) if end < last else example
+    """End the last answer early: the time is better spent on more questions."""
+    return example.cut(example.starts[-1][0] + 1 + rng.randint(*cut_after))
 
 
 def _cut(pool: list[Example], batch_tokens: int) -> Iterator[list[Example]]:
     group: list[Example] = []
     for example in pool:
-        if group and (len(group) + 1) * len(example[0]) > batch_tokens:
+        if group and (len(group) + 1) * len(example.ids) > batch_tokens:
             yield group
             group = []
         group.append(example)
@@ -93,15 +94,34 @@ def _cut(pool: list[Example], batch_tokens: int) -> Iterator[list[Example]]:
 
 
 def _collate(group: list[Example]) -> Batch:
-    longest = max(len(ids) for ids, _ in group)
+    longest = max(len(example.ids) for example in group)
     length = -(-longest // LENGTH_STEP) * LENGTH_STEP
     inputs = torch.zeros(len(group), length, dtype=torch.long)
-    targets = torch.zeros(len(group), length, dtype=torch.long)
-    weights = torch.zeros(len(group), length)
-    for row, (ids, learned) in enumerate(group):
-        inputs[row, : len(ids)] = torch.tensor(ids)
-        targets[row, : len(ids) - 1] = torch.tensor(ids[1:])
-        weights[row, : len(ids) - 1] = torch.tensor(
-            [1.0 if is_learned else OTHER_TOKENS_WEIGHT for is_learned in learned[1:]]
-        )
-    return Batch(inputs, targets, weights, sum(len(ids) for ids, _ in group), len(group))
+    places: list[int] = []
+    targets: list[int] = []
+    weights: list[float] = []
+    starts: list[int] = []
+    kinds: list[int] = []
+    for row, example in enumerate(group):
+        inputs[row, : len(example.ids)] = torch.tensor(example.ids)
+        since_start = CHOOSING_TOKENS
+        for place in range(len(example.ids) - 1):
+            if not example.learned[place + 1]:
+                continue
+            since_start = since_start + 1 if example.learned[place] else 0
+            places.append(row * length + place)
+            targets.append(example.ids[place + 1])
+            weights.append(CHOOSING_WEIGHT if since_start < CHOOSING_TOKENS else 1.0)
+        starts += [row * length + place for place, _ in example.starts]
+        kinds += [kind for _, kind in example.starts]
+    filled = -len(places) % PLACES_STEP
+    return Batch(
+        inputs,
+        torch.tensor(places + [0] * filled),
+        torch.tensor(targets + [0] * filled),
+        torch.tensor(weights + [0.0] * filled),
+        torch.tensor(starts),
+        torch.tensor(kinds),
+        sum(len(example.ids) for example in group),
+        len(group),
+    )

@@ -110,6 +110,8 @@ class ProducibleQuestions:
         self.lines = _compiled([line for line in lines if "<x>" not in line])
         self.name_frames = _compiled([line for line in lines if "<x>" in line])
         self.verb_frames = _compiled(corpus.section("do"))
+        self.things = _compiled([thing for intent in intents for thing in intent.things])
+        self.thing_frames = _compiled(corpus.section("thing"))
         self.prefixes = [alternatives.squeeze(prefix) for prefix in PREFIXES]
         self.suffixes = [alternatives.squeeze(suffix) for suffix in SUFFIXES]
 
@@ -122,6 +124,7 @@ class ProducibleQuestions:
             _any_matches(self.lines, form)
             or any(name in self.names for name in _slot_texts(self.name_frames, form))
             or any(_any_matches(self.verbs, verb) for verb in _slot_texts(self.verb_frames, form))
+            or any(_any_matches(self.things, thing) for thing in _slot_texts(self.thing_frames, form))
         )
 
     def _without_politeness(self, text: str) -> list[str]:

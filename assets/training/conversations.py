@@ -45,12 +45,13 @@ MIXTURE = {
 }
 
 DRILL_MIXTURE = {
-    "knowledge": 0.68,
-    "calculator": 0.11,
+    "knowledge": 0.58,
+    "follow_up": 0.12,
+    "calculator": 0.10,
     "clock": 0.02,
     "search": 0.05,
     "copy": 0.02,
-    "out_of_scope": 0.12,
+    "out_of_scope": 0.11,
 }
 
 # Small talk has few lines with whole sentences as alternatives.
@@ -88,6 +89,7 @@ class ConversationSampler:
         self.refused_questions = [question for question in refused if "<x>" not in question]
         self.refused_frames = [question for question in refused if "<x>" in question]
         self.drill_weights = [float(sum(drill_ways(intent).values())) for intent in self.known]
+        self.named = [intent for intent in self.known if intent.named]
         self.describer = Describer(corpus.frames.get("describe", []))
         self.weights = [intent_weight(intent) for intent in self.known]
 
@@ -114,6 +116,8 @@ class ConversationSampler:
         kind = rng.choices(list(DRILL_MIXTURE), list(DRILL_MIXTURE.values()))[0]
         if kind == "knowledge":
             messages += self._drilled_question(rng)
+        elif kind == "follow_up":
+            messages += self._drilled_follow_up(rng)
         else:
             messages += self._other_turns(kind, rng)[:2]
         return Conversation(messages, self._listed_tools(rng) if rng.random() < 0.12 else None)
@@ -127,6 +131,21 @@ class ConversationSampler:
         if way == "why":
             return [user(self.why_question(intent, rng)), assistant(rng.choice(intent.reasons))]
         return [user(self.question(intent, rng, way)), assistant(rng.choice(intent.answers))]
+
+    def _drilled_follow_up(self, rng: random.Random) -> list[Message]:
+        """A question, its answer, and a question that leans on it or changes the topic."""
+        intent = rng.choices(self.known, self.drill_weights)[0]
+        before, answer = user(self.question(intent, rng)), rng.choice(intent.answers)
+        kind = rng.random()
+        if intent.follow_ups and kind < 0.7:
+            follow_up = rng.choice(intent.follow_ups)
+            asked, reply = self.follow_up_question(intent, follow_up, rng), follow_up.answer
+        elif intent.reasons and kind < 0.9:
+            asked, reply = self.why_follow_up(rng), rng.choice(intent.reasons)
+        else:
+            other = rng.choice(self.named)
+            asked, reply = self.switch_question(other, rng), rng.choice(other.answers)
+        return [before, assistant(answer), user(asked), assistant(reply)]
 
     def _listed_tools(self, rng: random.Random) -> dict[str, list[str]] | None:
         if rng.random() > 0.33:
@@ -186,6 +205,9 @@ class ConversationSampler:
             text = self._described(intent, rng)
         elif way == "question":
             text = alternatives.sample(rng.choice(intent.questions), rng)
+        elif way == "thing":
+            thing = alternatives.sample(rng.choice(intent.things), rng)
+            text = self._frame("thing", rng).replace("<x>", thing)
         elif way == "verb":
             verb = alternatives.sample(rng.choice(intent.verbs), rng)
             text = self._frame("do", rng).replace("<v>", verb)
@@ -195,7 +217,8 @@ class ConversationSampler:
 
     def _choose_way(self, intent: Intent, rng: random.Random) -> str:
         ways = {
-            "indirect": 0.5 if intent.indirect else 0,
+            "indirect": 0.4 if intent.indirect else 0,
+            "thing": 0.3 if intent.things else 0,
             "description": 0.14 if self.describer.can_describe(intent) else 0,
             "verb": 0.4 if intent.verbs else 0,
             "question": min(0.4, 0.07 * len(intent.questions)) if intent.named else 0.4,
@@ -279,6 +302,7 @@ def drill_ways(intent: Intent) -> dict[str, float]:
     return {
         "question": boost * sum(map(richness, intent.questions)),
         "indirect": boost * sum(map(richness, intent.indirect)),
+        "thing": sum(map(richness, intent.things)),
         "verb": sum(map(richness, intent.verbs)),
         "name": 5 + 1.5 * len(intent.aliases) if intent.named else 0,
         "why": 7 if intent.named and intent.reasons else 0,

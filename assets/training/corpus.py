@@ -12,7 +12,7 @@ import alternatives
 
 CORPUS_FOLDER = Path(__file__).resolve().parent / "corpus"
 SUBJECTS_FILE = "subjects.lst"
-LINE_TAGS = "qdvawf"
+LINE_TAGS = "qdvnawf"
 
 
 class CorpusError(ValueError):
@@ -38,6 +38,7 @@ class Intent:
     questions: list[str] = field(default_factory=list)
     indirect: list[str] = field(default_factory=list)
     verbs: list[str] = field(default_factory=list)
+    things: list[str] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     follow_ups: list[FollowUp] = field(default_factory=list)
@@ -45,7 +46,7 @@ class Intent:
     @property
     def phrasings(self) -> int:
         """How many lines ask for the answer."""
-        return len(self.questions) + len(self.indirect) + len(self.verbs)
+        return len(self.questions) + len(self.indirect) + len(self.verbs) + len(self.things)
 
 
 @dataclass
@@ -148,6 +149,8 @@ class _Reader:
             intent.indirect.append(self._phrase(rest))
         elif tag == "v":
             intent.verbs += [self._phrase(verb) for verb in split_outside_braces(rest)]
+        elif tag == "n":
+            intent.things += [self._phrase(thing) for thing in split_outside_braces(rest)]
         elif tag == "a":
             intent.answers.append(_unescape(rest))
         elif tag == "w":

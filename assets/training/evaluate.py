@@ -130,7 +130,7 @@ def report(
     model_folder: Path,
     draft_folder: Path | None,
     corpus_folder: Path = corpus_files.CORPUS_FOLDER,
-    hold_out: float = 0.04,
+    hold_out: float = 0.0,
     show_failures: bool = False,
 ) -> dict[str, Any]:
     """Evaluate everything, print tables, and return the numbers."""
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=ASSETS_FOLDER / "model")
     parser.add_argument("--draft", type=Path, default=ASSETS_FOLDER / "draft")
     parser.add_argument("--corpus", type=Path, default=corpus_files.CORPUS_FOLDER)
-    parser.add_argument("--hold-out", type=float, default=0.04, help="as in training; 0 leaves the dev set out")
+    parser.add_argument("--hold-out", type=float, default=0.0, help="as in training; 0 leaves the dev set out")
     parser.add_argument("--failures", action="store_true", help="print wrong answers (development set only)")
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     parser.add_argument("--threads", type=int, default=2)

@@ -25,7 +25,7 @@ class Shape:
     feed_forward: int
 
 
-DEMO_SHAPE = Shape(hidden=256, layers=8, heads=4, kv_heads=2, feed_forward=768)
+DEMO_SHAPE = Shape(hidden=256, layers=6, heads=4, kv_heads=2, feed_forward=768)
 DRAFT_SHAPE = Shape(hidden=128, layers=3, heads=2, kv_heads=1, feed_forward=320)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
+from answer_kinds import AnswerKinds
 from chat_format import Conversation, pieces, prompt_text, tool_schemas
 from conversations import ConversationSampler
 from tokenizer import ConversationEncoder, load_tokenizer
@@ -20,14 +21,14 @@ def check_format(folder: Path, sampler: ConversationSampler, seed: int = 11) -> 
     """Compare texts and token ids of sampled conversations; raises FormatMismatch at the first difference."""
     rng = random.Random(seed)
     reference = AutoTokenizer.from_pretrained(folder)
-    encoder = ConversationEncoder(load_tokenizer(folder), bpe_dropout=0.0)
+    encoder = ConversationEncoder(load_tokenizer(folder), AnswerKinds(sampler.corpus), bpe_dropout=0.0)
     for _ in range(CHECKED_CONVERSATIONS):
         conversation = sampler.conversation(rng)
         ours = "".join(piece.text for piece in pieces(conversation))
         tools = tool_schemas(conversation.tools) if conversation.tools else None
         theirs = reference.apply_chat_template(conversation.messages, tools=tools, tokenize=False)
         _compare("text", theirs, ours)
-        ids, _ = encoder.encode(conversation, rng)
+        ids = encoder.encode(conversation, rng).ids
         _compare("token ids", reference(ours, add_special_tokens=False)["input_ids"], ids)
         asked = Conversation(conversation.messages[:-1], conversation.tools)
         prompt = reference.apply_chat_template(asked.messages, tools=tools, tokenize=False, add_generation_prompt=True)

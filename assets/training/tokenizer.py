@@ -3,10 +3,12 @@
 import json
 import random
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from answer_kinds import AnswerKinds
 from chat_format import TEMPLATE_FILE, Conversation, pieces
 from conversations import ConversationSampler
 
@@ -99,20 +101,38 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
+@dataclass
+class Example:
+    """A conversation as token ids; learned tokens belong to answers, and answers begin after the starts."""
+
+    ids: list[int]
+    learned: list[bool]
+    starts: list[tuple[int, int]]
+    """For every answer the place of the last token before it, and the answer's kind."""
+
+    def cut(self, length: int) -> "Example":
+        """The first tokens alone."""
+        starts = [(place, kind) for place, kind in self.starts if place < length]
+        return Example(self.ids[:length], self.learned[:length], starts)
+
+
 class ConversationEncoder:
     """Turns conversations into token ids and marks what the model has to learn to write."""
 
-    def __init__(self, tokenizer: Tokenizer, bpe_dropout: float = 0.1) -> None:
+    def __init__(self, tokenizer: Tokenizer, kinds: AnswerKinds, bpe_dropout: float = 0.1) -> None:
         self.plain = tokenizer
+        self.kinds = kinds
         self.shaken = Tokenizer.from_str(tokenizer.to_str())
         self.shaken.model.dropout = bpe_dropout or None
         self.cache: dict[str, list[int]] = {}
 
-    def encode(self, conversation: Conversation, rng: random.Random) -> tuple[list[int], list[bool]]:
-        """Ids and, for each of them, whether it belongs to an answer."""
-        ids: list[int] = []
-        learned: list[bool] = []
+    def encode(self, conversation: Conversation, rng: random.Random) -> Example:
+        """Ids, marks and answer kinds of a whole conversation."""
+        example = Example([], [], [])
+        answers = (message for message in conversation.messages if message["role"] == "assistant")
         for piece in pieces(conversation):
+            if piece.learned:
+                example.starts.append((len(example.ids) - 1, self.kinds.kind_of(next(answers))))
             if piece.spoken_by == "user" and rng.random() < SHAKEN_SHARE:
                 # BPE dropout: the same words in other pieces make the model robust to typing mistakes.
                 piece_ids = self.shaken.encode(piece.text).ids
@@ -120,9 +140,9 @@ class ConversationEncoder:
                 piece_ids = self._cached(piece.text)
             else:
                 piece_ids = self.plain.encode(piece.text).ids
-            ids += piece_ids
-            learned += [piece.learned] * len(piece_ids)
-        return ids, learned
+            example.ids += piece_ids
+            example.learned += [piece.learned] * len(piece_ids)
+        return example
 
     def _cached(self, text: str) -> list[int]:
         if text not in self.cache:

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import Qwen2ForCausalLM
 
 import corpus as corpus_files
 import model as models
+from answer_kinds import AnswerKinds
 from batches import Batch, endless_batches
 from conversations import ConversationSampler
 from development import split_corpus
@@ -30,11 +32,13 @@ from tokenizer import ConversationEncoder, load_tokenizer, save_tokenizer, train
 TRAINING_FOLDER = Path(__file__).resolve().parent
 ASSETS_FOLDER = TRAINING_FOLDER.parent
 
-LONGEST_CONVERSATION = 448
-WARM_UP_SHARE = 0.05
+WARM_UP_SHARE = 0.02
 FINAL_LEARNING_RATE_SHARE = 0.03
 WEIGHT_DECAY = 0.05
 GRADIENT_CLIP = 1.0
+# The share of the layers that the second task (which answer comes?) reads; the others turn its result into words.
+CHOICE_DEPTH = 0.75
+CHOICE_WEIGHT = 0.5
 TOKENIZER_CONVERSATIONS = 25_000
 CHECKPOINT_SECONDS = 180.0
 
@@ -52,7 +56,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Plan:
-    """How one model is trained: first whole conversations, then mostly single questions."""
+    """How one model is trained."""
 
     name: str
     shape: models.Shape
@@ -65,16 +69,21 @@ class Plan:
         return sum(phase.tokens for phase in self.phases)
 
 
-DEMO_PHASES = (
-    Phase(tokens=10_000_000, learning_rate=4e-3, batch_tokens=2048, drill_share=0.0, noise=1.0),
-    Phase(tokens=2_200_000, learning_rate=2e-3, batch_tokens=3072, drill_share=0.9, noise=0.5),
-)
-DRAFT_PHASES = (Phase(tokens=3_000_000, learning_rate=6e-3, batch_tokens=2048, drill_share=0.0, noise=1.0),)
+DEMO_PHASES = (Phase(tokens=18_000_000, learning_rate=4e-3, batch_tokens=3072, drill_share=0.85, noise=0.6),)
+DRAFT_PHASES = (Phase(tokens=5_000_000, learning_rate=6e-3, batch_tokens=2048, drill_share=0.7, noise=0.6),)
 
 
 def scaled(phases: tuple[Phase, ...], factor: float) -> tuple[Phase, ...]:
     """The same phases with more or fewer tokens."""
     return tuple(replace(phase, tokens=int(phase.tokens * factor)) for phase in phases)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Mean losses of a batch: per token of the answers, and of the choice of the answer."""
+
+    answer: float
+    choice: float
 
 
 class Progress:
@@ -85,13 +94,16 @@ class Progress:
         self.seconds_between = seconds_between
         self.started = self.printed = time.monotonic()
         self.tokens_at_start: int | None = None
-        self.loss = 0.0
+        self.losses = Losses(0.0, 0.0)
 
-    def report(self, step: int, tokens: int, loss: float, learning_rate: float) -> None:
-        """Update the running loss; print when it is time."""
+    def report(self, step: int, tokens: int, losses: Losses, learning_rate: float) -> None:
+        """Update the running losses; print when it is time."""
         if self.tokens_at_start is None:
-            self.tokens_at_start, self.loss = tokens, loss
-        self.loss += 0.02 * (loss - self.loss)
+            self.tokens_at_start, self.losses = tokens, losses
+        self.losses = Losses(
+            self.losses.answer + 0.02 * (losses.answer - self.losses.answer),
+            self.losses.choice + 0.02 * (losses.choice - self.losses.choice),
+        )
         now = time.monotonic()
         if now - self.printed < self.seconds_between:
             return
@@ -100,19 +112,35 @@ class Progress:
         left = (self.plan.tokens - tokens) / max(speed, 1)
         print(
             f"{self.plan.name} step {step} {tokens / 1e6:.2f}/{self.plan.tokens / 1e6:.1f}M tokens "
-            f"answer loss {self.loss:.3f} lr {learning_rate:.1e} {speed:.0f} tok/s, {left / 60:.1f} min left",
+            f"loss: answers {self.losses.answer:.3f}, choice {self.losses.choice:.3f} lr {learning_rate:.1e} {speed:.0f} tok/s, {left / 60:.1f} min left",
             flush=True,
         )
+
+
+class ChoiceHead(torch.nn.Module):
+    """Tells from a hidden state in the middle of the model which of the known answers comes."""
+
+    def __init__(self, shape: models.Shape, kinds: int) -> None:
+        super().__init__()
+        self.layer = round(shape.layers * CHOICE_DEPTH)
+        self.norm = torch.nn.RMSNorm(shape.hidden)
+        self.linear = torch.nn.Linear(shape.hidden, kinds)
+
+    def forward(self, hidden_states: tuple[Tensor, ...], places: Tensor) -> Tensor:
+        """Logits of the kinds at some places of the flattened batch."""
+        hidden = hidden_states[self.layer].flatten(0, 1)[places]
+        return self.linear(self.norm(hidden))
 
 
 class Trainer:
     """Trains one model; its whole state can be saved and loaded."""
 
-    def __init__(self, plan: Plan, model: Qwen2ForCausalLM, device: torch.device) -> None:
+    def __init__(self, plan: Plan, model: Qwen2ForCausalLM, kinds: int, device: torch.device) -> None:
         self.plan = plan
         self.device = device
         self.model = model.to(device).train()
-        matrices, others = [], []
+        self.choice = ChoiceHead(plan.shape, kinds).to(device)
+        matrices, others = [], list(self.choice.parameters())
         for name, parameter in self.model.named_parameters():
             (matrices if parameter.ndim == 2 and "embed" not in name else others).append(parameter)
         self.optimizers: list[torch.optim.Optimizer] = [
@@ -134,11 +162,11 @@ class Trainer:
             # After a resume the stream of conversations is a new one, drawn from another seed.
             rng = random.Random(self.plan.seed * 1_000_003 + self.step)
             sampler.noise.level = phase.noise
-            stream = endless_batches(sampler, encoder, rng, phase.batch_tokens, LONGEST_CONVERSATION, phase.drill_share)
+            stream = endless_batches(sampler, encoder, rng, phase.batch_tokens, phase.drill_share)
             while self.tokens < end:
                 learning_rate = self._set_learning_rate(phase, (self.tokens - start) / phase.tokens)
-                loss = self.train_on(next(stream))
-                progress.report(self.step, self.tokens, loss, learning_rate)
+                losses = self.train_on(next(stream))
+                progress.report(self.step, self.tokens, losses, learning_rate)
                 now = time.monotonic()
                 self.seconds += now - last_time
                 last_time = now
@@ -147,14 +175,18 @@ class Trainer:
                     saved = now
         self.save(checkpoint)
 
-    def train_on(self, batch: Batch) -> float:
-        """One optimizer step; returns the mean loss of the answer tokens."""
-        inputs, targets = batch.inputs.to(self.device), batch.targets.to(self.device)
-        weights = batch.weights.to(self.device).flatten()
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            logits = self.model(input_ids=inputs, use_cache=False).logits
-        losses = cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-        loss = (losses * weights).sum() / weights.sum()
+    def train_on(self, batch: Batch) -> "Losses":
+        """One optimizer step."""
+        device = self.device
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            output = self.model.model(batch.inputs.to(device), use_cache=False, output_hidden_states=True)
+            hidden = output.last_hidden_state.flatten(0, 1)
+            logits = self.model.lm_head(hidden[batch.places.to(device)])
+            choices = self.choice(output.hidden_states, batch.starts.to(device))
+        weights = batch.weights.to(device)
+        by_token = cross_entropy(logits.float(), batch.targets.to(device), reduction="none")
+        choice_loss = cross_entropy(choices.float(), batch.kinds.to(device))
+        loss = (by_token * weights).sum() / weights.sum() + CHOICE_WEIGHT * choice_loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP)
         for optimizer in self.optimizers:
@@ -163,8 +195,8 @@ class Trainer:
         self.step += 1
         self.tokens += batch.tokens
         self.conversations += batch.conversations
-        answers = weights == 1.0
-        return (losses.detach() * answers).sum().item() / max(1, int(answers.sum()))
+        answer_loss = (by_token.detach() * (weights > 0)).sum() / (weights > 0).sum()
+        return Losses(answer_loss.item(), choice_loss.item())
 
     def _set_learning_rate(self, phase: Phase, done: float) -> float:
         """Linear warm-up, then a cosine down to a small rest."""
@@ -182,6 +214,7 @@ class Trainer:
         """Write everything that --resume needs; the file is replaced at once."""
         state = {
             "model": self.model.state_dict(),
+            "choice": self.choice.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "counters": (self.step, self.tokens, self.conversations, self.seconds),
         }
@@ -194,6 +227,7 @@ class Trainer:
         """Go on from a saved state."""
         state = torch.load(file, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
+        self.choice.load_state_dict(state["choice"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step, self.tokens, self.conversations, self.seconds = state["counters"]
@@ -226,12 +260,13 @@ def train_model(
     """Train one model and export it."""
     torch.manual_seed(plan.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = Trainer(plan, models.build(plan.shape, tokenizer), device)
+    kinds = AnswerKinds(sampler.corpus)
+    trainer = Trainer(plan, models.build(plan.shape, tokenizer), kinds.count, device)
     checkpoint = arguments.runs / f"{plan.name}.pt"
     if arguments.resume and checkpoint.exists():
         trainer.load(checkpoint)
         print(f"{plan.name}: goes on at {trainer.tokens / 1e6:.2f}M tokens", flush=True)
-    trainer.run(sampler, ConversationEncoder(tokenizer), checkpoint)
+    trainer.run(sampler, ConversationEncoder(tokenizer, kinds), checkpoint)
     models.export(trainer.model, tokenizer, out)
     summary = json.dumps(trainer.summary(), indent=2)
     (arguments.runs / f"{plan.name}.json").write_text(summary + "\n", encoding="utf-8")
@@ -243,8 +278,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["tokenizer", "demo", "draft"], help="do this part alone")
     parser.add_argument("--scale", type=float, default=1.0, help="factor for all numbers of tokens")
-    parser.add_argument("--vocabulary", type=int, default=2048)
-    parser.add_argument("--hold-out", type=float, default=0.04, help="share of the lines kept for the dev set")
+    parser.add_argument("--vocabulary", type=int, default=4096)
+    parser.add_argument("--hold-out", type=float, default=0.0, help="share of the lines kept for a development set")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoints")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
