@@ -1,20 +1,26 @@
 # make chat   install what the app needs (first time only) and start it on the demo model
 # make test   install what tests need and run all of them
+# make native compile the native kernels again, and say what is missing where that fails
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: chat test quick check clean
+# All but the directory of the package itself, in which the build leaves its result.
+NATIVE := $(shell find metal_kernels/*/ metal_kernels/*.cpp metal_kernels/*.txt metal_kernels/build.py -not -path '*/__pycache__*')
 
-chat: $(VENV)/.app
+.PHONY: chat test quick check native clean
+# Two installations into one environment would get in each other's way.
+.NOTPARALLEL:
+
+chat: $(VENV)/.app $(VENV)/.native
 	@$(BIN)/glasschat chat $(ARGS)
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(VENV)/.native
 	$(BIN)/python -m pytest $(ARGS)
 
-quick: $(VENV)/.test
+quick: $(VENV)/.test $(VENV)/.native
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 check: $(VENV)/.test
@@ -23,6 +29,10 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+native: $(VENV)/.app
+	@$(BIN)/python metal_kernels/build.py
+	@touch $(VENV)/.native
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "glasschat needs Python 3.11 or newer: set PYTHON=/path/to/python3.11"; exit 2; }
 	@$(PYTHON) -m venv $(VENV)
@@ -30,13 +40,20 @@ $(BIN)/python:
 # A stamp per extra: a second start finds it newer than pyproject.toml and installs nothing.
 $(VENV)/.app: pyproject.toml | $(BIN)/python
 	@echo "installing glasschat into $(VENV), once; this takes a minute or two"
-	@$(BIN)/python -m pip install --quiet -e .
+	@$(BIN)/python -m pip install --quiet -e '.[native]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	@echo "installing glasschat and what its tests need into $(VENV), once; this takes a few minutes"
-	@$(BIN)/python -m pip install --quiet -e '.[test]'
+	@$(BIN)/python -m pip install --quiet -e '.[native,test]'
 	@touch $@ $(VENV)/.app
 
+# Newer than every source after one attempt, failed or not: the app runs without the kernels, and trying again at every
+# start would only say the same again.
+$(VENV)/.native: $(NATIVE) $(VENV)/.app
+	@echo "compiling the native kernels; this takes a minute the first time"
+	@$(BIN)/python metal_kernels/build.py || true
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info metal_kernels/*.so

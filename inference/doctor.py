@@ -46,6 +46,7 @@ def examine(kernels: str, chats: Path) -> Iterator[Finding]:
     mlx = _mlx()
     yield mlx
     if mlx.status is not Status.FAIL:
+        yield _native_kernels()
         yield from _operations(kernels)
         yield _demo_model()
 
@@ -93,7 +94,7 @@ def _compiler() -> Finding:
     return Finding(
         "C++ compiler",
         Status.NOTE,
-        f"none found ({', '.join(names)}): own kernels can't be built, MLX's operations are used instead",
+        f"none found ({', '.join(names)}): native kernels can't be built here",
         f"install one ({install})",
     )
 
@@ -106,6 +107,17 @@ def _mlx() -> Finding:
     if mx.metal.is_available():
         return Finding("MLX", Status.OK, f"Metal on {mx.device_info()['device_name']}")
     return Finding("MLX", Status.OK, "on the CPU: no Metal device here")
+
+
+def _native_kernels() -> Finding:
+    import metal_kernels
+
+    native = metal_kernels.native
+    if native is None:
+        return Finding("native kernels", Status.NOTE, *metal_kernels.why_missing.split("; ", 1))
+    levels = ", ".join(native.supported_levels())
+    detail = f"built for MLX {native.built_for}, level {native.level()} of {levels}, {native.threads()} threads"
+    return Finding("native kernels", Status.OK, detail)
 
 
 def _operations(kernels: str) -> Iterator[Finding]:

@@ -1,0 +1,39 @@
+// The Python module metal_kernels._native. Its types are described in _native.pyi.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
+#include <nanobind/stl/vector.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cpu/features.h"
+#include "cpu/pool.h"
+#include "mlx/ops.h"
+#include "mlx/version.h"
+
+namespace nb = nanobind;
+namespace mx = mlx::core;
+namespace cpu = glasschat::cpu;
+
+NB_MODULE(_native, module) {
+    module.attr("built_for") = std::to_string(MLX_VERSION_MAJOR) + "." + std::to_string(MLX_VERSION_MINOR) + "." +
+                               std::to_string(MLX_VERSION_PATCH);
+    module.attr("runs_on") = mx::version();
+    module.def("smoke", [](const mx::array& x) { return mx::add(x, mx::array(1, x.dtype())); }, nb::arg("x"));
+
+    module.def("level", [] { return cpu::name(cpu::level()); });
+    module.def("supported_levels", [] {
+        std::vector<std::string_view> names;
+        for (const cpu::Level each : cpu::supported_levels()) {
+            names.push_back(cpu::name(each));
+        }
+        return names;
+    });
+    module.def("set_level", &cpu::set_level, nb::arg("name"));
+
+    module.def("threads", &cpu::threads);
+    // It may wait for a job, and a job's caller for the interpreter.
+    module.def("set_threads", &cpu::set_threads, nb::arg("count"), nb::call_guard<nb::gil_scoped_release>());
+}
