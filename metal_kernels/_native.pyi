@@ -26,3 +26,70 @@ def threads() -> int:
 
 def set_threads(count: int) -> None:
     """Waits for a kernel that runs now. Raises ValueError outside of 1 to 1024."""
+
+class PackedMatrix:
+    """A weight matrix [O, I] in the order in memory that the kernels read, with its layer's bias; cpu/packing.h."""
+
+    shape: tuple[int, int]
+    bits: int
+    """Of an element: 4 or 8 if quantized, else 16 or 32."""
+    group_size: int
+    """Columns that share a scale; 0 for floats."""
+    nbytes: int
+
+def pack(weight: mx.array, bias: mx.array | None = None) -> PackedMatrix:
+    """Pack floats [O, I]; `bias` [O] is the layer's. Raises ValueError for another shape or type."""
+
+def pack_quantized(
+    words: mx.array, scales: mx.array, biases: mx.array, bits: int, group_size: int, bias: mx.array | None = None
+) -> PackedMatrix:
+    """Pack MLX's affine quantization: words [O, I * bits / 32], scales and biases [O, I / group_size].
+
+    Raises ValueError for shapes and types that do not belong together, and for bits other than 4 and 8.
+    """
+
+def unpack(matrix: PackedMatrix, ids: mx.array | None = None) -> tuple[mx.array, mx.array, mx.array]:
+    """What was packed: elements, scales and biases (empty for floats), of all rows or of rows `ids`.
+
+    Raises ValueError for an id that is no row.
+    """
+
+def take_rows(matrix: PackedMatrix, ids: mx.array, dtype: mx.Dtype) -> mx.array:
+    """Rows `ids` [T] as floats [T, I], computed at once. Raises ValueError for an id that is no row."""
+
+def packed_linear(x: mx.array, matrix: PackedMatrix) -> mx.array:
+    """x [..., I] times the matrix plus the layer's bias: [..., O] in x's type; sums are in float32.
+
+    Raises ValueError for an x of another width or of no float type.
+    """
+
+class Layout:
+    """Where the tokens of a step stand: B sequences one after another, each with a row of the block table."""
+
+    def __init__(
+        self,
+        query_lens: Sequence[int],
+        context_lens: Sequence[int],
+        tables: Sequence[int],
+        width: int,
+        block_size: int,
+    ) -> None:
+        """`tables` [B, width] is row after row. Raises ValueError for what no step may be."""
+
+def write_kv(pool: mx.array, rows: mx.array, layout: Layout) -> mx.array:
+    """The pool [N, P, H, D] with rows [T, H, D] in the slots of the step's tokens, in place if nothing else holds it.
+
+    Raises ValueError for shapes that do not belong together and for a block that the pool does not have.
+    """
+
+def paged_attention(q: mx.array, keys: mx.array, values: mx.array, layout: Layout, scale: float) -> mx.array:
+    """Attention of q [T, H_q, D] over the pool's keys and values [N, P, H, D]: [T, H_q, D]. Raises ValueError."""
+
+def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+    """x [T, E] over the root of its mean square, times weight [E]. Raises ValueError for other shapes and types."""
+
+def rope(x: mx.array, positions: mx.array, theta: float) -> mx.array:
+    """x [T, H, D] turned by positions [T]. Raises ValueError for other shapes and types, and an odd D."""
+
+def silu_mul(gate: mx.array, up: mx.array) -> mx.array:
+    """`gate * sigmoid(gate) * up`, all [T, I]. Raises ValueError for other shapes and types."""

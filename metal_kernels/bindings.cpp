@@ -17,6 +17,13 @@ namespace nb = nanobind;
 namespace mx = mlx::core;
 namespace cpu = glasschat::cpu;
 
+namespace glasschat {
+// Each in the file of its name.
+void bind_packed_linear(nb::module_& module);
+void bind_paged_attention(nb::module_& module);
+void bind_rows(nb::module_& module);
+}  // namespace glasschat
+
 NB_MODULE(_native, module) {
     module.attr("built_for") = std::to_string(MLX_VERSION_MAJOR) + "." + std::to_string(MLX_VERSION_MINOR) + "." +
                                std::to_string(MLX_VERSION_PATCH);
@@ -36,4 +43,8 @@ NB_MODULE(_native, module) {
     module.def("threads", &cpu::threads);
     // It may wait for a job, and a job's caller for the interpreter.
     module.def("set_threads", &cpu::set_threads, nb::arg("count"), nb::call_guard<nb::gil_scoped_release>());
+
+    glasschat::bind_packed_linear(module);
+    glasschat::bind_paged_attention(module);
+    glasschat::bind_rows(module);
 }

@@ -22,7 +22,7 @@ from inference.engine.runner import Runner
 from inference.engine.trial import Trial
 from inference.errors import ConfigError, GlasschatError
 from inference.model.loader import LoadedModel
-from inference.ops.table import OpTable
+from inference.ops.agreement import trusted
 from inference.protocol import (
     Configured,
     CountTokens,
@@ -132,7 +132,7 @@ class Engine:
         """Change options: live ones from the next step on, the others are kept for a restart. All changes or none."""
         try:
             requested = self._options.check(changes)
-            ops = OpTable.select(requested.kernels)
+            ops = trusted(requested.kernels)
         except ConfigError as error:
             return [Configured(self.options, self._steps + 1, str(error))]
         self._runner.ops = ops

@@ -30,7 +30,7 @@ class Runner:
     @ops.setter
     def ops(self, table: OpTable) -> None:
         """All implementations read and write the same KV layout, so this may change between any two steps."""
-        self._model.ops = table
+        self._model.use(table)
 
     def compute(self, batch: Batch) -> mx.array | None:
         """Write the batch's K and V to the pool; logits [R, V] float32 of its sampling rows, None if it has none."""

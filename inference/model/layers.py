@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
@@ -21,6 +22,10 @@ class Step:
     kv: PagedKV
 
 
+Rearrange = Callable[[Weight], Weight]
+"""Gives a weight in another order in memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Projections:
     """Several linear layers of the same input, stacked into one where their kinds allow."""
@@ -31,6 +36,9 @@ class Projections:
         """x [T, I] to all outputs side by side, [T, sum of O]."""
         outputs = [ops.linear(x, part) for part in self.parts]
         return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=-1)
+
+    def rearranged(self, change: Rearrange) -> Projections:
+        return Projections(tuple(change(part) for part in self.parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +90,12 @@ class DecoderLayer:
         ops = step.ops
         x = x + self.attention(ops.rms_norm(x, self.attention_norm, self.eps), layer, step)
         return x + self.mlp(ops.rms_norm(x, self.mlp_norm, self.eps), ops)
+
+    def rearranged(self, change: Rearrange) -> DecoderLayer:
+        """The same layer with each of its matrices changed."""
+        attention, mlp = self.attention, self.mlp
+        return replace(
+            self,
+            attention=replace(attention, qkv=attention.qkv.rearranged(change), out=change(attention.out)),
+            mlp=SwiGLU(mlp.gate_up.rearranged(change), change(mlp.down)),
+        )

@@ -15,8 +15,9 @@ from inference.model.layers import Attention, DecoderLayer, Projections, SwiGLU
 from inference.model.qwen2 import Qwen2
 from inference.model.tokenizer import Tokenizer
 from inference.model.weights import Checkpoint, MatrixReader, count_parameters, stored_dtype
+from inference.ops.agreement import trusted
 from inference.ops.table import OpTable
-from inference.ops.weights import Weight, arrange, runs_on_cpu, stack_rows
+from inference.ops.weights import Weight, runs_on_cpu, stack_rows
 from inference.protocol import ModelInfo
 
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
@@ -50,7 +51,7 @@ def load(
     `progress` is told in a phrase what is being done. Raises ModelError for a model that can't be loaded, ConfigError
     for an unknown `dtype` or `kernels`.
     """
-    ops = OpTable.select(kernels)
+    ops = trusted(kernels)
     directory = hub.resolve(ref, progress)
     config = ModelConfig.from_directory(directory)
     checkpoint = Checkpoint(directory)
@@ -61,8 +62,8 @@ def load(
         raise ModelError(
             f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens, but the model only {config.vocab_size}"
         )
-    builder = _Builder(MatrixReader(checkpoint, config, DTYPES[chosen]), config, progress)
-    model = builder.model(ops)
+    builder = _Builder(MatrixReader(checkpoint, config, DTYPES[chosen]), config, ops, progress)
+    model = builder.model()
     info = ModelInfo(
         name=ref,
         path=str(directory),
@@ -94,13 +95,16 @@ def choose_dtype(requested: str, stored: str) -> tuple[str, str]:
 class _Builder:
     """Reads a model's weights, layer by layer, so that no more than one layer is held twice."""
 
-    def __init__(self, reader: MatrixReader, config: ModelConfig, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self, reader: MatrixReader, config: ModelConfig, ops: OpTable, progress: Callable[[str], None]
+    ) -> None:
         self.weight_bytes = 0
         self._reader = reader
         self._config = config
+        self._ops = ops
         self._progress = progress
 
-    def model(self, ops: OpTable) -> Qwen2:
+    def model(self) -> Qwen2:
         config = self._config
         embedding = self._matrix("model.embed_tokens", config.vocab_size, config.hidden_size)
         layers = []
@@ -111,7 +115,7 @@ class _Builder:
         head = embedding
         if not config.tie_word_embeddings:
             head = self._matrix("lm_head", config.vocab_size, config.hidden_size)
-        return Qwen2(config, embedding, layers, norm, head, ops)
+        return Qwen2(config, embedding, layers, norm, head, self._ops)
 
     def _layer(self, path: str) -> DecoderLayer:
         c, attention, mlp = self._config, f"{path}.self_attn", f"{path}.mlp"
@@ -148,7 +152,7 @@ class _Builder:
 
     def _place(self, weight: Weight) -> Weight:
         """Read it from the file, now."""
-        weight = arrange(weight)
+        weight = self._ops.arrange(weight)
         mx.eval(weight.arrays)
         self.weight_bytes += weight.nbytes
         return weight

@@ -27,12 +27,29 @@ class Qwen2:
     ) -> None:
         """`head` [V, E] is the embedding itself where the two are tied."""
         self.config = config
-        self.ops = ops
-        """May be replaced between two steps."""
+        self._ops = ops
         self._embedding = embedding
-        self._layers = tuple(layers)
+        self._layers = list(layers)
         self._norm = norm
         self._head = head
+
+    @property
+    def ops(self) -> OpTable:
+        return self._ops
+
+    def use(self, ops: OpTable) -> None:
+        """Compute by another table from the next step on.
+
+        Where the two read weights in different orders, all are rearranged now, one layer after another, so that no
+        more than a layer is held twice.
+        """
+        if ops.reads_packed != self._ops.reads_packed:
+            tied = self._head is self._embedding
+            self._embedding = ops.arrange(self._embedding)
+            self._head = self._embedding if tied else ops.arrange(self._head)
+            for i, layer in enumerate(self._layers):
+                self._layers[i] = layer.rearranged(ops.arrange)
+        self._ops = ops
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -45,16 +62,16 @@ class Qwen2:
         Returns the hidden states [T, E] before the final norm, which `logits` applies to the rows that need it. The
         result and the cache are lazy: where no logits are taken, evaluate `kv.arrays`.
         """
-        step = Step(self.ops, layout, kv)
-        x = self.ops.embedding(token_ids, self._embedding)
+        step = Step(self._ops, layout, kv)
+        x = self._ops.embedding(token_ids, self._embedding)
         for i, layer in enumerate(self._layers):
             x = layer(x, i, step)
         return x
 
     def logits(self, hidden: mx.array) -> mx.array:
         """Rows of `forward`'s result, [R, E], to next-token logits [R, V] in float32."""
-        normed = self.ops.rms_norm(hidden, self._norm, self.config.rms_norm_eps)
-        return self.ops.linear(normed, self._head).astype(mx.float32)
+        normed = self._ops.rms_norm(hidden, self._norm, self.config.rms_norm_eps)
+        return self._ops.linear(normed, self._head).astype(mx.float32)
 
     def new_cache(self, num_blocks: int, block_size: int) -> PagedKV:
         """An empty KV pool of this model's shape and type."""

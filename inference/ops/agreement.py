@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import mlx.core as mx
 
 from inference.ops.paged import PagedKV, RaggedLayout
-from inference.ops.table import OPERATIONS
+from inference.ops.table import OPERATIONS, OpTable
 from inference.ops.weights import DenseWeight, QuantizedWeight, Weight
 
 TOLERANCE = {mx.float32: 1e-4, mx.bfloat16: 1e-2, mx.float16: 2e-3}
@@ -36,6 +37,24 @@ class Agreement:
     @property
     def agrees(self) -> bool:
         return self.error <= self.tolerance  # False for NaN, as it should be
+
+
+def trusted(spec: str) -> OpTable:
+    """The table that `spec` asks for, with our own kernels only where they were seen to agree here. ConfigError."""
+    table = OpTable.select(spec)
+    native = [choice.operation for choice in table.choices() if choice.implementation == "native"]
+    wrong = {operation: reason for operation in native if (reason := _disagreement(operation))}
+    return OpTable.select(spec, wrong) if wrong else table
+
+
+@cache
+def _disagreement(operation: str) -> str:
+    """Why the native implementation can't be trusted, or nothing; looked at once in a process."""
+    for dtype in TOLERANCE:
+        found = compare(operation, "native", dtype)
+        if not found.agrees:
+            return f"our own kernel differs from the reference by {found.error:.0e} in {found.dtype} on this machine"
+    return ""
 
 
 def compare(operation: str, implementation: str, dtype: mx.Dtype = mx.float32) -> Agreement:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from inference.ops.packing import plain, plain_rows
 from inference.ops.paged import AttentionGroup, PagedKV, RaggedLayout
 from inference.ops.weights import QuantizedWeight, Weight, runs_on_cpu
 
 
 def linear(x: mx.array, weight: Weight) -> mx.array:
+    weight = plain(weight)
     if isinstance(weight, QuantizedWeight):
         y = _quantized_matmul(x, weight)
         return y if weight.bias is None else y + weight.bias
@@ -30,9 +32,11 @@ def _quantized_matmul(x: mx.array, weight: QuantizedWeight) -> mx.array:
 
 
 def embedding(ids: mx.array, weight: Weight) -> mx.array:
+    places, weight = plain_rows(ids, weight)
     if isinstance(weight, QuantizedWeight):
-        return mx.dequantize(weight.packed[ids], weight.scales[ids], weight.biases[ids], weight.group_size, weight.bits)
-    return weight.weight[ids]
+        parts = (weight.packed[places], weight.scales[places], weight.biases[places])
+        return mx.dequantize(*parts, weight.group_size, weight.bits)
+    return weight.weight[places]
 
 
 def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
 import numpy as np
+
+if TYPE_CHECKING:
+    from metal_kernels._native import Layout as NativeLayout
 
 SHORT_QUERY = 16
 """Up to this query length, sequences with different contexts are worth gathering together under a mask."""
@@ -105,6 +109,15 @@ class RaggedLayout:
     def slot_indices(self) -> tuple[mx.array, mx.array]:
         """`slots` as block [T] and offset [T]."""
         return self.slots // self.block_size, self.slots % self.block_size
+
+    @cached_property
+    def native(self) -> NativeLayout:
+        """The same for our own kernels, checked."""
+        from metal_kernels import _native
+
+        tables: list[int] = np.array(self.block_tables).reshape(-1).tolist()
+        width = self.block_tables.shape[1]
+        return _native.Layout(self.query_lens, self.context_lens, tables, width, self.block_size)
 
     @cached_property
     def groups(self) -> tuple[AttentionGroup, ...]:

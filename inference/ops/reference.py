@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from inference.ops.packing import plain, plain_rows
 from inference.ops.paged import PagedKV, RaggedLayout
 from inference.ops.weights import DenseWeight, QuantizedWeight, Weight
 
@@ -21,7 +22,8 @@ def linear(x: mx.array, weight: Weight) -> mx.array:
 
 def embedding(ids: mx.array, weight: Weight) -> mx.array:
     """Rows `ids` [T] of the matrix [V, E]: [T, E]."""
-    return _matrix(weight)[ids]
+    places, weight = plain_rows(ids, weight)
+    return _matrix(weight)[places]
 
 
 def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
@@ -89,6 +91,7 @@ def paged_attention(q: mx.array, keys: mx.array, values: mx.array, layout: Ragge
 
 def _matrix(weight: Weight) -> mx.array:
     """The weight as a dense matrix in its own type."""
+    weight = plain(weight)
     return weight.weight if isinstance(weight, DenseWeight) else _dequantize(weight)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import mlx.core as mx
 
 from inference.errors import ConfigError
-from inference.ops import mlx_ops, reference
+from inference.ops import mlx_ops, native, packing, reference
 from inference.ops.paged import PagedKV, RaggedLayout
-from inference.ops.weights import Weight
+from inference.ops.weights import Weight, arrange
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,12 @@ class Operation:
     implementations: Mapping[str, Callable[..., Any]]
 
 
+_MODULES = {"native": native, "mlx": mlx_ops, "reference": reference}
+
+
 def _operation(name: str, doc: str) -> Operation:
-    return Operation(doc, {"mlx": getattr(mlx_ops, name), "reference": getattr(reference, name)})
+    usable = {kind: module for kind, module in _MODULES.items() if kind != "native" or not packing.why_missing()}
+    return Operation(doc, {kind: getattr(m, name) for kind, m in usable.items() if hasattr(m, name)})
 
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -39,7 +43,7 @@ OPERATIONS: Mapping[str, Operation] = {
     }.items()
 }
 
-IMPLEMENTATIONS = ("mlx", "reference")
+IMPLEMENTATIONS = tuple(_MODULES)
 """Every name that an implementation may have."""
 
 
@@ -66,15 +70,28 @@ class OpTable:
     chosen: tuple[OpChoice, ...]
 
     @classmethod
-    def select(cls, spec: str = "auto") -> OpTable:
+    def select(cls, spec: str = "auto", refused: Mapping[str, str] | None = None) -> OpTable:
         """The table that `spec` asks for: a default, then exceptions, such as "mlx,paged_attention=reference".
 
-        The default is auto (the best of each operation's) or an implementation's name. Raises ConfigError.
+        The default is auto (the best of each operation's) or an implementation's name. `refused` names operations
+        whose native implementation may not be used, and why. Raises ConfigError.
         """
         default, exceptions = _parse(spec)
-        choices = tuple(_choose(name, default, exceptions.get(name)) for name in OPERATIONS)
+        refused = refused or {}
+        choices = tuple(
+            _choose(name, exceptions.get(name, default), name in exceptions, refused) for name in OPERATIONS
+        )
         functions = {c.operation: OPERATIONS[c.operation].implementations[c.implementation] for c in choices}
         return cls(**functions, chosen=choices)
+
+    def arrange(self, weight: Weight) -> Weight:
+        """The same weight in the order in memory that this table's matrix multiplication reads fastest."""
+        return packing.pack(weight) if self.reads_packed else arrange(packing.plain(weight))
+
+    @property
+    def reads_packed(self) -> bool:
+        """Whether matrices are multiplied by our own kernels."""
+        return self.linear is native.linear
 
     def choices(self) -> tuple[OpChoice, ...]:
         """What is in force for each operation, in the order of OPERATIONS."""
@@ -102,16 +119,16 @@ def _parse(spec: str) -> tuple[str, dict[str, str]]:
     return default, exceptions
 
 
-def _choose(operation: str, default: str, exception: str | None) -> OpChoice:
-    implementations = OPERATIONS[operation].implementations
-    if exception is not None:
-        return OpChoice(operation, exception, "asked for by name")
-    if default == "auto":
-        return OpChoice(operation, next(iter(implementations)), "the fastest that this build has")
-    if default in implementations:
-        return OpChoice(operation, default, "asked for")
-    best = next(iter(implementations))
-    return OpChoice(operation, best, f"there is no {default} implementation of it")
+def _choose(operation: str, wanted: str, by_name: bool, refused: Mapping[str, str]) -> OpChoice:
+    names = [n for n in OPERATIONS[operation].implementations if n != "native" or operation not in refused]
+    if wanted in names:
+        return OpChoice(operation, wanted, "asked for by name" if by_name else "asked for")
+    if operation in refused:
+        return OpChoice(operation, names[0], refused[operation])
+    if wanted == "auto":
+        return OpChoice(operation, names[0], "the fastest that this build has")
+    missing = packing.why_missing() if wanted == "native" else ""
+    return OpChoice(operation, names[0], missing or f"there is no {wanted} implementation of it")
 
 
 assert {f.name for f in fields(OpTable)} == {*OPERATIONS, "chosen"}

@@ -1,11 +1,15 @@
-"""The two kinds of matrix that a linear layer or an embedding can hold: dense, or quantized in groups."""
+"""What a linear layer or an embedding can hold: a dense matrix, one quantized in groups, or either of them packed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
+
+if TYPE_CHECKING:
+    from metal_kernels._native import PackedMatrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,30 @@ class QuantizedWeight:
         return sum(array.nbytes for array in self.arrays)
 
 
-Weight = DenseWeight | QuantizedWeight
+@dataclass(frozen=True, slots=True)
+class PackedWeight:
+    """A dense or quantized weight in the order in memory that our own kernels read; see `native.pack`."""
+
+    matrix: PackedMatrix
+    """With the layer's bias in it."""
+    dtype: mx.Dtype
+    """Of the weight that was packed; the matrix may hold its numbers in a narrower type that loses nothing."""
+    bias: mx.array | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.matrix.shape
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        return []
+
+    @property
+    def nbytes(self) -> int:
+        return self.matrix.nbytes
+
+
+Weight = DenseWeight | QuantizedWeight | PackedWeight
 
 
 def stack_rows(weights: Sequence[Weight]) -> tuple[Weight, ...]:
@@ -77,8 +104,9 @@ def stack_rows(weights: Sequence[Weight]) -> tuple[Weight, ...]:
     """
     first = weights[0]
     bias = _stack_biases(weights)
-    if all(isinstance(w, DenseWeight) for w in weights):
-        return (DenseWeight(mx.concatenate([w.weight for w in weights if isinstance(w, DenseWeight)]), bias),)
+    dense = [w.weight for w in weights if isinstance(w, DenseWeight)]
+    if len(dense) == len(weights):
+        return (DenseWeight(mx.concatenate(dense), bias),)
     if isinstance(first, QuantizedWeight):
         same = [
             w

@@ -60,7 +60,7 @@ def test_any_budget_with_and_without_chunks(folder: Path, budget: int, chunked: 
 
 
 @pytest.mark.parametrize("block_size", [1, 3, 4, 16])
-@pytest.mark.parametrize("kernels", ["mlx", "reference"])
+@pytest.mark.parametrize("kernels", ["native", "mlx", "reference"])
 def test_a_pool_that_is_too_small_preempts_and_loses_nothing(folder: Path, block_size: int, kernels: str) -> None:
     longest = max(map(len, PROMPTS)) + MOST_TOKENS
     blocks = -(-longest // block_size) + 2
@@ -77,7 +77,9 @@ def test_a_pool_that_is_too_small_preempts_and_loses_nothing(folder: Path, block
 CHANGES = (
     {"kernels": "reference"},
     {"kernels": "mlx"},
+    {"kernels": "native"},
     {"kernels": "mlx,paged_attention=reference"},
+    {"kernels": "mlx,linear=native"},
     {"max_num_batched_tokens": 1},
     {"max_num_batched_tokens": 7},
     {"max_num_batched_tokens": 64},
@@ -104,7 +106,7 @@ def histories(draw: st.DrawFn) -> dict[str, Any]:
             "max_num_batched_tokens": draw(st.integers(1, 64)),
             "max_num_seqs": draw(st.integers(1, 16)),
             "enable_chunked_prefill": draw(st.booleans()),
-            "kernels": draw(st.sampled_from(["mlx", "reference"])),
+            "kernels": draw(st.sampled_from(["native", "mlx", "reference"])),
         },
         "requests": [(*request, draw(steps)) for request in requests],
         "aborts": draw(st.lists(st.tuples(st.integers(0, len(requests) - 1), steps), max_size=3)),

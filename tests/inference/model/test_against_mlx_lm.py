@@ -34,7 +34,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("block", list(BLOCKS))
-@pytest.mark.parametrize("kernels", ["reference", "mlx"])
+@pytest.mark.parametrize("kernels", ["reference", "mlx", "native"])
 def test_quantized(checkpoints: Path, block: str, tied: bool, kernels: str) -> None:
     folder = tiny.checkpoint(checkpoints, quantization=BLOCKS[block], tie_word_embeddings=tied, **SIZES)
     tokens = np.random.default_rng(0).integers(0, 331, 90).tolist()

@@ -65,7 +65,7 @@ def _oracle_logprobs(folder: Path, tokens: tuple[int, ...], dtype: str) -> np.nd
 
 def ours(folder: Path, kernels: str, dtype: str = "float32") -> LoadedModel:
     loaded = _load(folder, dtype)
-    loaded.model.ops = OpTable.select(kernels)
+    loaded.model.use(OpTable.select(kernels))
     return loaded
 
 
@@ -79,7 +79,7 @@ def folder(request: pytest.FixtureRequest, checkpoints: Path) -> Path:
     return tiny.checkpoint(checkpoints, **CONFIGS[request.param])
 
 
-@pytest.fixture(params=["reference", "mlx"])
+@pytest.fixture(params=["reference", "mlx", "native"])
 def kernels(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

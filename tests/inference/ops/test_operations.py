@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inference.ops import mlx_ops, reference
+from inference.ops import mlx_ops, native, packing, reference
 from inference.ops.paged import PagedKV
+from inference.ops.table import OPERATIONS
 from inference.ops.weights import DenseWeight, QuantizedWeight, Weight, arrange, stack_rows
 from tests.inference.ops import oracle
 from tests.inference.ops.ragged import Batch, batches
@@ -23,9 +24,25 @@ seeds = st.integers(0, 2**32 - 1)
 rows = st.integers(1, 20)
 
 
-@pytest.fixture(params=[reference, mlx_ops], ids=["reference", "mlx"])
-def ops(request: pytest.FixtureRequest) -> Any:
-    return request.param
+class Implementation:
+    """The operations of one module; a test of one that it lacks is skipped."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def __getattr__(self, operation: str) -> Any:
+        if operation not in OPERATIONS:
+            raise AttributeError(operation)
+        if not hasattr(self.module, operation):
+            pytest.skip(f"{self.module.__name__} has no {operation}")
+        return getattr(self.module, operation)
+
+
+@pytest.fixture(params=[reference, mlx_ops, native], ids=["reference", "mlx", "native"])
+def ops(request: pytest.FixtureRequest) -> Implementation:
+    if request.param is native and packing.why_missing():
+        pytest.skip(packing.why_missing())
+    return Implementation(request.param)
 
 
 def property_test(test: Any) -> Any:
@@ -46,7 +63,7 @@ def check(found: mx.array, expected: np.ndarray, dtype: mx.Dtype, factor: float 
 
 @property_test
 @given(rows, st.integers(1, 60), st.integers(1, 60), st.booleans(), dtypes, seeds)
-def test_dense_linear(ops: Any, t: int, i: int, o: int, bias: bool, dtype: mx.Dtype, seed: int) -> None:
+def test_dense_linear(ops: Implementation, t: int, i: int, o: int, bias: bool, dtype: mx.Dtype, seed: int) -> None:
     weight = DenseWeight(draw_array(seed, o, i, dtype=dtype), draw_array(seed, o, dtype=dtype) if bias else None)
     x = draw_array(seed + 1, t, i, dtype=dtype)
     expected = oracle.linear(x, weight)
@@ -65,21 +82,21 @@ def quantized_weights(draw: st.DrawFn, dtype: mx.Dtype = mx.float32) -> Quantize
 
 @property_test
 @given(rows, quantized_weights(), seeds)
-def test_quantized_linear(ops: Any, t: int, weight: QuantizedWeight, seed: int) -> None:
+def test_quantized_linear(ops: Implementation, t: int, weight: QuantizedWeight, seed: int) -> None:
     x = draw_array(seed, t, weight.shape[1])
     check(ops.linear(x, weight), oracle.linear(x, weight), mx.float32)
 
 
 @property_test
 @given(rows, quantized_weights(mx.bfloat16), seeds)
-def test_quantized_linear_in_bfloat16(ops: Any, t: int, weight: QuantizedWeight, seed: int) -> None:
+def test_quantized_linear_in_bfloat16(ops: Implementation, t: int, weight: QuantizedWeight, seed: int) -> None:
     x = draw_array(seed, t, weight.shape[1], dtype=mx.bfloat16)
     check(ops.linear(x, weight), oracle.linear(x, weight), mx.bfloat16)
 
 
 @property_test
 @given(st.one_of(quantized_weights(), quantized_weights(mx.bfloat16)), st.lists(st.integers(0, 39), min_size=1))
-def test_embedding(ops: Any, weight: QuantizedWeight, ids: list[int]) -> None:
+def test_embedding(ops: Implementation, weight: QuantizedWeight, ids: list[int]) -> None:
     ids = [i % weight.shape[0] for i in ids]
     check(ops.embedding(mx.array(ids), weight), oracle.matrix(weight)[ids], weight.dtype)
     dense = arrange(DenseWeight(draw_array(0, *weight.shape, dtype=weight.dtype)))
@@ -88,7 +105,7 @@ def test_embedding(ops: Any, weight: QuantizedWeight, ids: list[int]) -> None:
 
 @property_test
 @given(rows, st.integers(1, 130), dtypes, st.sampled_from([1e-6, 1e-5]), st.sampled_from([1e-4, 1.0, 1e3]), seeds)
-def test_rms_norm(ops: Any, t: int, e: int, dtype: mx.Dtype, eps: float, scale: float, seed: int) -> None:
+def test_rms_norm(ops: Implementation, t: int, e: int, dtype: mx.Dtype, eps: float, scale: float, seed: int) -> None:
     """Squares of 1000 overflow float16, so they have to be summed in float32."""
     x = draw_array(seed, t, e, dtype=dtype, scale=scale)
     weight = draw_array(seed + 1, e, dtype=dtype)
@@ -104,7 +121,9 @@ def test_rms_norm(ops: Any, t: int, e: int, dtype: mx.Dtype, eps: float, scale: 
     dtypes,
     seeds,
 )
-def test_rope(ops: Any, positions: list[int], h: int, d: int, theta: float, dtype: mx.Dtype, seed: int) -> None:
+def test_rope(
+    ops: Implementation, positions: list[int], h: int, d: int, theta: float, dtype: mx.Dtype, seed: int
+) -> None:
     x = draw_array(seed, len(positions), h, d, dtype=dtype)
     where = mx.array(positions)
     # An angle is a product in float32, off by 2^-24 of itself: 2.4e-4 at position 4096.
@@ -113,7 +132,7 @@ def test_rope(ops: Any, positions: list[int], h: int, d: int, theta: float, dtyp
 
 
 @pytest.mark.parametrize("dtype", list(TOLERANCE))
-def test_rope_far_out(ops: Any, dtype: mx.Dtype) -> None:
+def test_rope_far_out(ops: Implementation, dtype: mx.Dtype) -> None:
     """There is no table to run off the end of, and positions are not rounded to the type of x."""
     x = draw_array(0, 2, 2, 64, dtype=dtype)
     where = mx.array([32767, 131071])
@@ -122,7 +141,7 @@ def test_rope_far_out(ops: Any, dtype: mx.Dtype) -> None:
 
 @property_test
 @given(rows, st.integers(1, 90), dtypes, st.sampled_from([1.0, 30.0]), seeds)
-def test_silu_mul(ops: Any, t: int, i: int, dtype: mx.Dtype, scale: float, seed: int) -> None:
+def test_silu_mul(ops: Implementation, t: int, i: int, dtype: mx.Dtype, scale: float, seed: int) -> None:
     both = draw_array(seed, t, 2 * i, dtype=dtype, scale=scale)
     gate, up = mx.split(both, 2, axis=-1)
     check(ops.silu_mul(gate, up), oracle.silu_mul(gate, up), dtype)
@@ -130,7 +149,7 @@ def test_silu_mul(ops: Any, t: int, i: int, dtype: mx.Dtype, scale: float, seed:
 
 @property_test
 @given(batches(), dtypes, seeds)
-def test_write_kv(ops: Any, batch: Batch, dtype: mx.Dtype, seed: int) -> None:
+def test_write_kv(ops: Implementation, batch: Batch, dtype: mx.Dtype, seed: int) -> None:
     """Each token lands in its slot, and no other slot changes."""
     kv = PagedKV.allocate(2, batch.num_blocks, batch.block_size, 2, 4, dtype)
     layout = batch.layout()
@@ -145,7 +164,9 @@ def test_write_kv(ops: Any, batch: Batch, dtype: mx.Dtype, seed: int) -> None:
 
 @property_test
 @given(batches(), st.sampled_from([(1, 1), (4, 4), (4, 2), (7, 1), (14, 2)]), st.sampled_from([8, 40]), dtypes, seeds)
-def test_paged_attention(ops: Any, batch: Batch, heads: tuple[int, int], size: int, dtype: mx.Dtype, seed: int) -> None:
+def test_paged_attention(
+    ops: Implementation, batch: Batch, heads: tuple[int, int], size: int, dtype: mx.Dtype, seed: int
+) -> None:
     layout = batch.layout()
     q = draw_array(seed, layout.num_tokens, heads[0], size, dtype=dtype)
     keys, values = (
@@ -157,7 +178,7 @@ def test_paged_attention(ops: Any, batch: Batch, heads: tuple[int, int], size: i
 
 @property_test
 @given(batches(), seeds)
-def test_a_sequence_is_blind_to_the_blocks_of_others(ops: Any, batch: Batch, seed: int) -> None:
+def test_a_sequence_is_blind_to_the_blocks_of_others(ops: Implementation, batch: Batch, seed: int) -> None:
     """Not even a NaN in another sequence's blocks, or in one that nobody owns, reaches it."""
     layout = batch.layout()
     q = draw_array(seed, layout.num_tokens, 4, 8)
@@ -191,7 +212,7 @@ def neighbours(draw: st.DrawFn) -> list[Weight]:
 
 @property_test
 @given(neighbours(), seeds)
-def test_stacked_rows_compute_the_same(ops: Any, weights: list[Weight], seed: int) -> None:
+def test_stacked_rows_compute_the_same(ops: Implementation, weights: list[Weight], seed: int) -> None:
     x = draw_array(seed, 3, 64)
     stacked = stack_rows(weights)
     alike = len({type(w) if isinstance(w, DenseWeight) else (w.bits, w.group_size) for w in weights}) == 1

@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import mlx.core as mx
 import pytest
 
 from inference.errors import ConfigError
-from inference.ops import mlx_ops, reference
+from inference.ops import agreement, mlx_ops, reference
+from inference.ops.agreement import trusted
+from inference.ops.packing import why_missing
 from inference.ops.table import OPERATIONS, OpTable
+from inference.ops.weights import Weight
 
 
-@pytest.mark.parametrize(("spec", "module"), [("reference", reference), ("mlx", mlx_ops), ("auto", mlx_ops)])
+@pytest.mark.parametrize(("spec", "module"), [("reference", reference), ("mlx", mlx_ops)])
 def test_one_name_for_all(spec: str, module: object) -> None:
     ops = OpTable.select(spec)
     for name in OPERATIONS:
         assert getattr(ops, name) is getattr(module, name)
     assert [choice.operation for choice in ops.choices()] == list(OPERATIONS)
     assert all(choice.reason for choice in ops.choices())
+
+
+def test_auto_takes_the_first_that_there_is() -> None:
+    for choice in OpTable.select("auto").choices():
+        assert choice.implementation == next(iter(OPERATIONS[choice.operation].implementations))
+        assert choice.reason
+
+
+@pytest.mark.skipif(bool(why_missing()), reason="no native kernels here")
+def test_a_refused_kernel_gives_way_with_the_reason() -> None:
+    for spec in ("auto", "native", "mlx,linear=native"):
+        ops = OpTable.select(spec, refused={"linear": "it was wrong"})
+        assert ops.linear is mlx_ops.linear
+        assert next(c.reason for c in ops.choices() if c.operation == "linear") == "it was wrong"
+
+
+@pytest.mark.skipif(bool(why_missing()), reason="no native kernels here")
+def test_a_kernel_that_differs_from_the_reference_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(x: mx.array, weight: Weight) -> mx.array:
+        return 1.1 * reference.linear(x, weight)
+
+    assert trusted("native").reads_packed
+    agreement._disagreement.cache_clear()
+    implementations = {**OPERATIONS["linear"].implementations, "native": wrong}
+    monkeypatch.setitem(OPERATIONS, "linear", replace(OPERATIONS["linear"], implementations=implementations))  # type: ignore[attr-defined]
+    choice = next(c for c in trusted("auto").choices() if c.operation == "linear")
+    agreement._disagreement.cache_clear()
+    assert choice.implementation == "mlx"
+    assert "differs from the reference by 1e-01 in float32" in choice.reason
 
 
 def test_exceptions() -> None:

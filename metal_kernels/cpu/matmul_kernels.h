@@ -1,0 +1,310 @@
+// The matmul kernels, in terms of Lanes and Words. A file that defines those for an instruction set includes this one
+// and gets kernels of its own: everything here has internal linkage, so that no file runs code compiled for another.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/matmul.h"
+#include "cpu/unroll.h"
+
+namespace glasschat::cpu {
+namespace {
+
+// What one step of a kernel reads of a tile: `kColumns` columns from `kBytes` bytes. Field J is column `order(J)`.
+struct FourBitCell {
+    static constexpr bool kQuantized = true;
+    static constexpr int kColumns = 8, kBytes = 64;
+    static constexpr int order(int field) { return field / 2 + field % 2 * 4; }
+    Words words;
+    GLASSCHAT_INLINE static FourBitCell load(const uint8_t* from) { return {Words::load(from)}; }
+    template <int Field>
+    GLASSCHAT_INLINE Lanes column() const {
+        return Lanes::field<4, Field>(words);
+    }
+};
+
+struct EightBitCell {
+    static constexpr bool kQuantized = true;
+    static constexpr int kColumns = 4, kBytes = 64;
+    static constexpr int order(int field) { return field; }
+    Words words;
+    GLASSCHAT_INLINE static EightBitCell load(const uint8_t* from) { return {Words::load(from)}; }
+    template <int Field>
+    GLASSCHAT_INLINE Lanes column() const {
+        return Lanes::field<8, Field>(words);
+    }
+};
+
+template <Float Type, int Columns>
+struct FloatCell {
+    static constexpr bool kQuantized = false;
+    static constexpr int kColumns = Columns, kColumnBytes = kTileRows * (Type == Float::f32 ? 4 : 2);
+    static constexpr int kBytes = kColumns * kColumnBytes;
+    static constexpr int order(int field) { return field; }
+    const uint8_t* start;
+    GLASSCHAT_INLINE static FloatCell load(const uint8_t* from) { return {from}; }
+    template <int Field>
+    GLASSCHAT_INLINE Lanes column() const {
+        return load_lanes<Type>(start + Field * kColumnBytes);
+    }
+    template <Float T>
+    GLASSCHAT_INLINE static Lanes load_lanes(const uint8_t* from) {
+        if constexpr (T == Float::f32) {
+            return Lanes::load(reinterpret_cast<const float*>(from));
+        } else if constexpr (T == Float::bf16) {
+            return Lanes::load_bf16(reinterpret_cast<const uint16_t*>(from));
+        } else {
+            return Lanes::load_f16(reinterpret_cast<const uint16_t*>(from));
+        }
+    }
+};
+
+GLASSCHAT_INLINE inline Lanes load_floats(const uint8_t* from, Float type) {
+    if (type == Float::bf16) {
+        return Lanes::load_bf16(reinterpret_cast<const uint16_t*>(from));
+    }
+    if (type == Float::f16) {
+        return Lanes::load_f16(reinterpret_cast<const uint16_t*>(from));
+    }
+    return Lanes::load(reinterpret_cast<const float*>(from));
+}
+
+// Adds the layer's bias to the 16 sums of a tile for one row, and writes as many as the matrix has rows. Called once per
+// tile and row, so it is kept out of line: the loops before it are what must stay small.
+__attribute__((noinline)) void finish(const MatmulTask& task, int64_t tile, int64_t row, const float* sums) {
+    const PackedMatrix& matrix = task.matrix;
+    const int64_t first = tile * kTileRows, valid = matrix.rows() - first;
+    Lanes sum = Lanes::load(sums);
+    if (matrix.bias()) {
+        sum = sum + Lanes::load(matrix.bias() + first);
+    }
+    const int64_t place = row * matrix.rows() + first;
+    if (valid < kTileRows) {
+        float lanes[kTileRows];
+        sum.store(lanes);
+        for (int64_t i = 0; i < valid; i++) {
+            numbers::store(task.y, task.type, place + i, lanes[i]);
+        }
+        return;
+    }
+    switch (task.type) {
+        case Float::f32:
+            return sum.store(static_cast<float*>(task.y) + place);
+        case Float::bf16:
+            return sum.store_bf16(static_cast<uint16_t*>(task.y) + place);
+        case Float::f16:
+            return sum.store_f16(static_cast<uint16_t*>(task.y) + place);
+    }
+}
+
+// sums[row][chain] += the columns of one cell times x. Fields take turns among the chains, which are added up at the
+// end: one sum alone would wait for itself at every column.
+template <class Cell, int Rows, int Chains>
+GLASSCHAT_INLINE inline void multiply_cell(const uint8_t* from, const float* x, int64_t stride,
+                                           Lanes (&sums)[Rows][Chains]) {
+    const Cell cell = Cell::load(from);
+    unroll<Cell::kColumns>([&](auto field) GLASSCHAT_INLINE {
+        const Lanes column = cell.template column<field>();
+        unroll<Rows>([&](auto row) GLASSCHAT_INLINE {
+            Lanes& sum = sums[row][field % Chains];
+            sum = sum.plus_product(column, Lanes::all(x[row * stride + Cell::order(field)]));
+        });
+    });
+}
+
+template <int Rows, int Chains>
+GLASSCHAT_INLINE inline void clear(Lanes (&sums)[Rows][Chains]) {
+    unroll<Rows * Chains>([&](auto i) GLASSCHAT_INLINE { sums[i / Chains][i % Chains] = Lanes::zero(); });
+}
+
+template <int Chains>
+GLASSCHAT_INLINE inline Lanes total(const Lanes (&chains)[Chains]) {
+    Lanes sum = chains[0];
+    unroll<Chains - 1>([&](auto i) GLASSCHAT_INLINE { sum = sum + chains[i + 1]; });
+    return sum;
+}
+
+// How far ahead of the loads the next cells are asked for: with one row, the wait for memory is the whole cost.
+constexpr int kPrefetch = 1536;
+
+// One tile times `Rows` rows of x.
+template <class Cell, class LastCell, int Rows>
+GLASSCHAT_INLINE inline void multiply_tile(const MatmulTask& task, int64_t tile, int64_t first_row) {
+    constexpr int kChains = Rows >= 4 ? 1 : 4 / Rows;
+    const PackedMatrix& matrix = task.matrix;
+    const int64_t columns = matrix.columns();
+    const float* x = task.x + first_row * columns;
+    const uint8_t* from = matrix.tile(tile);
+    float results[Rows * kTileRows];
+    Lanes sums[Rows][kChains];
+    if constexpr (Cell::kQuantized) {
+        const int64_t groups = matrix.groups(), size = matrix.group_size();
+        const int scale_bytes = kTileRows * bytes(matrix.scale_type());
+        const uint8_t *scales = matrix.tile_scales(tile), *biases = matrix.tile_biases(tile);
+        Lanes totals[Rows];
+        unroll<Rows>([&](auto row) GLASSCHAT_INLINE { totals[row] = Lanes::zero(); });
+        for (int64_t group = 0; group < groups; group++) {
+            clear(sums);
+            for (int64_t column = 0; column < size; column += Cell::kColumns, from += Cell::kBytes) {
+                __builtin_prefetch(from + kPrefetch);
+                multiply_cell<Cell>(from, x + group * size + column, columns, sums);
+            }
+            // sum of (q * scale + bias) * x = scale * sum of q * x, + bias * sum of x
+            const Lanes scale = load_floats(scales + group * scale_bytes, matrix.scale_type());
+            const Lanes bias = load_floats(biases + group * scale_bytes, matrix.scale_type());
+            const float* group_sums = task.group_sums + first_row * groups + group;
+            unroll<Rows>([&](auto row) GLASSCHAT_INLINE {
+                totals[row] = totals[row].plus_product(scale, total(sums[row]));
+                totals[row] = totals[row].plus_product(bias, Lanes::all(group_sums[row * groups]));
+            });
+        }
+        unroll<Rows>([&](auto row) GLASSCHAT_INLINE { totals[row].store(results + row * kTileRows); });
+    } else {
+        clear(sums);
+        int64_t column = 0;
+        for (; column + Cell::kColumns <= columns; column += Cell::kColumns, from += Cell::kBytes) {
+            __builtin_prefetch(from + kPrefetch);
+            multiply_cell<Cell>(from, x + column, columns, sums);
+        }
+        for (; column < columns; column++, from += LastCell::kBytes) {
+            multiply_cell<LastCell>(from, x + column, columns, sums);
+        }
+        unroll<Rows>([&](auto row) GLASSCHAT_INLINE { total(sums[row]).store(results + row * kTileRows); });
+    }
+    for (int row = 0; row < Rows; row++) {
+        finish(task, tile, first_row + row, results + row * kTileRows);
+    }
+}
+
+template <class Cell, class LastCell = Cell>
+void few_rows(const MatmulTask& task, int64_t first_tile, int64_t end_tile) {
+    for (int64_t tile = first_tile; tile < end_tile; tile++) {
+        in_runs<kDecodeRows>(0, task.rows, [&](auto rows, int64_t first_row) GLASSCHAT_INLINE {
+            multiply_tile<Cell, LastCell, rows>(task, tile, first_row);
+        });
+    }
+}
+
+// Columns [first, first + count) of one tile as floats: column k at `panel + k * stride`.
+template <class Cell, class LastCell>
+GLASSCHAT_INLINE inline void fill_panel(const PackedMatrix& matrix, int64_t tile, int64_t first, int64_t count,
+                                        float* panel, int64_t stride) {
+    const uint8_t* from = matrix.tile(tile);
+    if constexpr (Cell::kQuantized) {
+        from += first / Cell::kColumns * Cell::kBytes;
+        const int64_t size = matrix.group_size();
+        const int scale_bytes = kTileRows * bytes(matrix.scale_type());
+        for (int64_t column = 0; column < count;) {
+            const int64_t group = (first + column) / size;
+            const Lanes scale = load_floats(matrix.tile_scales(tile) + group * scale_bytes, matrix.scale_type());
+            const Lanes bias = load_floats(matrix.tile_biases(tile) + group * scale_bytes, matrix.scale_type());
+            const int64_t left = (group + 1) * size - first, end = left < count ? left : count;
+            for (; column < end; column += Cell::kColumns, from += Cell::kBytes) {
+                const Cell cell = Cell::load(from);
+                unroll<Cell::kColumns>([&](auto field) GLASSCHAT_INLINE {
+                    const Lanes value = bias.plus_product(cell.template column<field>(), scale);
+                    value.store(panel + (column + Cell::order(field)) * stride);
+                });
+            }
+        }
+    } else {
+        from += first * LastCell::kBytes;
+        for (int64_t column = 0; column < count; column++, from += LastCell::kBytes) {
+            LastCell::load(from).template column<0>().store(panel + column * stride);
+        }
+    }
+}
+
+// A panel of `Tiles` tiles times `Rows` rows.
+template <int Tiles, int Rows>
+GLASSCHAT_INLINE inline void multiply_panel(const MatmulTask& task, const float* panel, float* sums, int64_t tile,
+                                            int64_t row, int64_t first, int64_t count) {
+    const int64_t columns = task.matrix.columns();
+    const float* x = task.x + row * columns + first;
+    float* kept = sums + row * Tiles * kTileRows;
+    Lanes sum[Rows][Tiles];
+    unroll<Rows * Tiles>([&](auto i) GLASSCHAT_INLINE {
+        sum[i / Tiles][i % Tiles] = first == 0 ? Lanes::zero() : Lanes::load(kept + i * kTileRows);
+    });
+    for (int64_t column = 0; column < count; column++) {
+        Lanes weights[Tiles];
+        unroll<Tiles>([&](auto t) GLASSCHAT_INLINE {
+            weights[t] = Lanes::load(panel + (column * Tiles + t) * kTileRows);
+        });
+        unroll<Rows>([&](auto r) GLASSCHAT_INLINE {
+            const Lanes value = Lanes::all(x[r * columns + column]);
+            unroll<Tiles>([&](auto t) GLASSCHAT_INLINE { sum[r][t] = sum[r][t].plus_product(value, weights[t]); });
+        });
+    }
+    unroll<Rows * Tiles>([&](auto i) GLASSCHAT_INLINE { sum[i / Tiles][i % Tiles].store(kept + i * kTileRows); });
+    if (first + count == columns) {
+        for (int i = 0; i < Rows * Tiles; i++) {
+            finish(task, tile + i % Tiles, row + i / Tiles, kept + i * kTileRows);
+        }
+    }
+}
+
+template <class Cell, class LastCell, int Tiles>
+void multiply_panels(const MatmulTask& task, int64_t tile, float* panel, float* sums) {
+    const int64_t columns = task.matrix.columns();
+    for (int64_t first = 0; first < columns; first += kPanelColumns) {
+        const int64_t count = columns - first < kPanelColumns ? columns - first : kPanelColumns;
+        for (int t = 0; t < Tiles; t++) {
+            fill_panel<Cell, LastCell>(task.matrix, tile + t, first, count, panel + t * kTileRows, Tiles * kTileRows);
+        }
+        in_runs<kPanelRows>(0, task.rows, [&](auto rows, int64_t row) GLASSCHAT_INLINE {
+            multiply_panel<Tiles, rows>(task, panel, sums, tile, row, first, count);
+        });
+    }
+}
+
+template <class Cell, class LastCell = Cell>
+void many_rows(const MatmulTask& task, int64_t first_tile, int64_t end_tile, float* panel, float* sums) {
+    int64_t tile = first_tile;
+    for (; tile + kPanelTiles <= end_tile; tile += kPanelTiles) {
+        multiply_panels<Cell, LastCell, kPanelTiles>(task, tile, panel, sums);
+    }
+    for (; tile < end_tile; tile++) {
+        multiply_panels<Cell, LastCell, 1>(task, tile, panel, sums);
+    }
+}
+
+template <Float Type>
+using Floats = FloatCell<Type, 4>;
+template <Float Type>
+using OneFloat = FloatCell<Type, 1>;
+
+void few_rows_of_any(const MatmulTask& task, int64_t first_tile, int64_t end_tile) {
+    switch (task.matrix.format()) {
+        case Format::q4:
+            return few_rows<FourBitCell>(task, first_tile, end_tile);
+        case Format::q8:
+            return few_rows<EightBitCell>(task, first_tile, end_tile);
+        case Format::f32:
+            return few_rows<Floats<Float::f32>, OneFloat<Float::f32>>(task, first_tile, end_tile);
+        case Format::bf16:
+            return few_rows<Floats<Float::bf16>, OneFloat<Float::bf16>>(task, first_tile, end_tile);
+        case Format::f16:
+            return few_rows<Floats<Float::f16>, OneFloat<Float::f16>>(task, first_tile, end_tile);
+    }
+}
+
+void many_rows_of_any(const MatmulTask& task, int64_t first_tile, int64_t end_tile, float* panel, float* sums) {
+    switch (task.matrix.format()) {
+        case Format::q4:
+            return many_rows<FourBitCell>(task, first_tile, end_tile, panel, sums);
+        case Format::q8:
+            return many_rows<EightBitCell>(task, first_tile, end_tile, panel, sums);
+        case Format::f32:
+            return many_rows<Floats<Float::f32>, OneFloat<Float::f32>>(task, first_tile, end_tile, panel, sums);
+        case Format::bf16:
+            return many_rows<Floats<Float::bf16>, OneFloat<Float::bf16>>(task, first_tile, end_tile, panel, sums);
+        case Format::f16:
+            return many_rows<Floats<Float::f16>, OneFloat<Float::f16>>(task, first_tile, end_tile, panel, sums);
+    }
+}
+
+constexpr MatmulKernels kMatmul = {few_rows_of_any, many_rows_of_any, kPanelTiles, 2 * kPanelRows};
+
+}  // namespace
+}  // namespace glasschat::cpu

@@ -1,0 +1,16 @@
+#include <nanobind/nanobind.h>
+
+#include "primitives/rows.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace glasschat {
+
+void bind_rows(nb::module_& module) {
+    module.def("rms_norm", &rms_norm, "x"_a, "weight"_a, "eps"_a);
+    module.def("rope", &rope, "x"_a, "positions"_a, "theta"_a);
+    module.def("silu_mul", &silu_mul, "gate"_a, "up"_a);
+}
+
+}  // namespace glasschat
