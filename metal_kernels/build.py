@@ -93,14 +93,14 @@ def _compiler() -> str:
 
 
 def _forget_other_builds(directory: Path, compiler: str) -> None:
-    """CMake remembers where it found things. What was found for another Python or MLX goes."""
+    """CMake remembers what it found and what it missed. That goes if it was for another Python or MLX, or no use."""
     try:
         packages = {name: version(name) for name in ("mlx", "nanobind")}
     except PackageNotFoundError as error:
         raise Missing(f"the package {error.name} is not installed; pip install -e '.[native]' brings it") from None
     wanted = json.dumps([sys.executable, sys.version, compiler, str(PACKAGE), packages])
     key = directory / "key.json"
-    if not key.exists() or key.read_text() != wanted:
+    if not any(directory.glob("_native.*.so")) or not key.exists() or key.read_text() != wanted:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         key.write_text(wanted)
