@@ -22,6 +22,8 @@ class Conversation:
 
     messages: list[Message]
     tools: dict[str, list[str]] | None = None
+    copies: bool = False
+    """Whether an answer repeats words of the user."""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,9 @@ TURNS = {1: 0.54, 2: 0.27, 3: 0.13, 4: 0.06}
 
 OUT_OF_SCOPE = "out_of_scope"
 
+# Their answers repeat words of the question.
+COPYING = ("calculator", "search", "copy")
+
 
 def follow_up_held_out(key: str, question: str, share: float) -> bool:
     """Whether this wording of a follow-up is kept for the development evaluation."""
@@ -99,14 +102,16 @@ class ConversationSampler:
         if rng.random() < 0.25:
             messages.append({"role": "system", "content": rng.choice(SYSTEM_PROMPTS)})
         last: Answered | None = None
+        copies = False
         for _ in range(rng.choices(list(TURNS), list(TURNS.values()))[0]):
             kind = rng.choices(list(MIXTURE), list(MIXTURE.values()))[0]
+            copies = copies or kind in COPYING
             if kind == "knowledge":
                 turns, last = self._knowledge_turns(last, rng)
             else:
                 turns, last = self._other_turns(kind, rng), None
             messages += turns
-        return Conversation(messages, self._listed_tools(rng))
+        return Conversation(messages, self._listed_tools(rng), copies)
 
     def drill(self, rng: random.Random) -> Conversation:
         """One question alone; lines are drawn evenly, so that each of the thousands is met again and again."""
@@ -120,7 +125,8 @@ class ConversationSampler:
             messages += self._drilled_follow_up(rng)
         else:
             messages += self._other_turns(kind, rng)[:2]
-        return Conversation(messages, self._listed_tools(rng) if rng.random() < 0.12 else None)
+        listed = self._listed_tools(rng) if rng.random() < 0.12 else None
+        return Conversation(messages, listed, copies=kind in COPYING)
 
     def _drilled_question(self, rng: random.Random) -> list[Message]:
         intent = rng.choices(self.known, self.drill_weights)[0]
@@ -136,6 +142,9 @@ class ConversationSampler:
         """A question, its answer, and a question that leans on it or changes the topic."""
         intent = rng.choices(self.known, self.drill_weights)[0]
         before, answer = user(self.question(intent, rng)), rng.choice(intent.answers)
+        if rng.random() < 0.5:
+            # What a follow-up leans on mostly stands in the first sentence, and the rest costs tokens.
+            answer = answer.split("\n")[0].split(". ")[0].rstrip(".") + "."
         kind = rng.random()
         if intent.follow_ups and kind < 0.7:
             follow_up = rng.choice(intent.follow_ups)

@@ -26,7 +26,7 @@ class Shape:
 
 
 DEMO_SHAPE = Shape(hidden=256, layers=6, heads=4, kv_heads=2, feed_forward=768)
-DRAFT_SHAPE = Shape(hidden=128, layers=3, heads=2, kv_heads=1, feed_forward=320)
+DRAFT_SHAPE = Shape(hidden=128, layers=2, heads=2, kv_heads=1, feed_forward=256)
 
 
 def build(shape: Shape, tokenizer: Tokenizer) -> Qwen2ForCausalLM:

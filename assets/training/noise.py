@@ -77,14 +77,16 @@ class QuestionNoise:
             text = text.replace("'", "")
         return text or "?"
 
-    def apply_gently(self, text: str, rng: random.Random) -> str:
+    def apply_gently(self, text: str, rng: random.Random, copied: str = "") -> str:
         """Politeness, case and the last mark only, for texts that hold something to copy."""
+        # The copy would have to guess the case of a first word.
+        capital = not copied or not text.startswith(copied)
         if self.level <= 0:
-            return capitalise(text)
+            return capitalise(text) if capital else text
         text = self._add_politeness(text, rng, self.level * 0.8)
         if rng.random() < 0.35:
             text = text.rstrip("?.!")
-        return capitalise(text) if rng.random() < 0.4 else text
+        return capitalise(text) if capital and rng.random() < 0.4 else text
 
     def _add_politeness(self, text: str, rng: random.Random, level: float) -> str:
         if rng.random() < 0.25 * level:

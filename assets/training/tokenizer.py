@@ -130,10 +130,11 @@ class ConversationEncoder:
         """Ids, marks and answer kinds of a whole conversation."""
         example = Example([], [], [])
         answers = (message for message in conversation.messages if message["role"] == "assistant")
+        shaken_share = 0.0 if conversation.copies else SHAKEN_SHARE
         for piece in pieces(conversation):
             if piece.learned:
                 example.starts.append((len(example.ids) - 1, self.kinds.kind_of(next(answers))))
-            if piece.spoken_by == "user" and rng.random() < SHAKEN_SHARE:
+            if piece.spoken_by == "user" and rng.random() < shaken_share:
                 # BPE dropout: the same words in other pieces make the model robust to typing mistakes.
                 piece_ids = self.shaken.encode(piece.text).ids
             elif piece.spoken_by == "format":

@@ -47,7 +47,7 @@ class ToolTasks:
         ]
         text = " ".join(pieces)
         question = alternatives.sample(rng.choice(self.corpus.section("copy")), rng).replace("<x>", text)
-        return [user(self.noise.apply_gently(question, rng)), assistant(text)]
+        return [user(self.noise.apply_gently(question, rng, text)), assistant(text)]
 
     # --- calculator ---------------------------------------------------------------------------------------
 
@@ -134,7 +134,7 @@ class ToolTasks:
             result = self.fact(rng)
             answer = rng.choice(self.corpus.section("search_answer")).replace("<r>", result)
         return [
-            user(self.noise.apply_gently(question, rng)),
+            user(self.noise.apply_gently(question, rng, term)),
             tool_call("search_docs", query=term),
             tool_result(result),
             assistant(answer),
