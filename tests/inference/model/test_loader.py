@@ -28,7 +28,8 @@ def test_info(checkpoints: Path) -> None:
     info = loaded.info
     assert (info.name, info.path, info.architecture) == (str(folder), str(folder), "Qwen2ForCausalLM")
     assert (info.num_layers, info.vocab_size, info.context_length) == (2, 331, 1024)
-    assert info.weight_bytes == 2 * info.num_parameters
+    # Packed matrices keep their biases in float32, and their last rows are filled up.
+    assert 2 * info.num_parameters <= info.weight_bytes <= 2.02 * info.num_parameters
     assert info.kv_bytes_per_token == loaded.model.new_cache(1, 16).nbytes / 16 == 256
     assert info.quantization == "none"
     assert stages == ["loading weights, layer 1 of 2", "loading weights, layer 2 of 2"]
