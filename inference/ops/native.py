@@ -6,52 +6,46 @@ a plain one is packed anew at every call.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import mlx.core as mx
 
+import metal_kernels
 from inference.ops.packing import pack
 from inference.ops.paged import PagedKV, RaggedLayout
 from inference.ops.weights import Weight
 
+if TYPE_CHECKING:
+    from metal_kernels import _native as native
+else:
+    native = metal_kernels.native  # None where it can't be used, and then the table offers none of these
+
 
 def linear(x: mx.array, weight: Weight) -> mx.array:
-    from metal_kernels import _native as native
-
     return native.packed_linear(x, pack(weight).matrix)
 
 
 def embedding(ids: mx.array, weight: Weight) -> mx.array:
-    from metal_kernels import _native as native
-
     return native.take_rows(pack(weight).matrix, ids, weight.dtype)
 
 
 def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
-    from metal_kernels import _native as native
-
     return native.rms_norm(x, weight, eps)
 
 
 def rope(x: mx.array, positions: mx.array, theta: float) -> mx.array:
-    from metal_kernels import _native as native
-
     return native.rope(x, positions, theta)
 
 
 def silu_mul(gate: mx.array, up: mx.array) -> mx.array:
-    from metal_kernels import _native as native
-
     return native.silu_mul(gate, up)
 
 
 def write_kv(kv: PagedKV, layer: int, k: mx.array, v: mx.array, layout: RaggedLayout) -> None:
-    from metal_kernels import _native as native
-
     # Assigning lets go of the old array, and so the write is in place.
     kv.keys[layer] = native.write_kv(kv.keys[layer], k, layout.native)
     kv.values[layer] = native.write_kv(kv.values[layer], v, layout.native)
 
 
 def paged_attention(q: mx.array, keys: mx.array, values: mx.array, layout: RaggedLayout, scale: float) -> mx.array:
-    from metal_kernels import _native as native
-
     return native.paged_attention(q, keys, values, layout.native, scale)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import mlx.core as mx
 
 import metal_kernels
 from inference.ops.weights import DenseWeight, PackedWeight, QuantizedWeight, Weight, runs_on_cpu
+
+if TYPE_CHECKING:
+    from metal_kernels import _native as native
+else:
+    native = metal_kernels.native  # None where `why_missing` says so, and then nothing below is called
 
 _NARROW = (mx.bfloat16, mx.float16)
 
@@ -21,8 +28,6 @@ def why_missing() -> str:
 
 def pack(weight: Weight) -> PackedWeight:
     """The same weight, packed. Nothing is lost: `plain` turns it back."""
-    from metal_kernels import _native as native
-
     if isinstance(weight, PackedWeight):
         return weight
     if isinstance(weight, DenseWeight):
@@ -54,8 +59,6 @@ def plain_rows(ids: mx.array, weight: Weight) -> tuple[mx.array, DenseWeight | Q
 
 
 def _unpack(weight: PackedWeight, ids: mx.array | None, bias: mx.array | None) -> DenseWeight | QuantizedWeight:
-    from metal_kernels import _native as native
-
     matrix = weight.matrix
     elements, scales, biases = native.unpack(matrix, ids)
     if not matrix.group_size:

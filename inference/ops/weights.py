@@ -72,7 +72,7 @@ class QuantizedWeight:
 
 @dataclass(frozen=True, slots=True)
 class PackedWeight:
-    """A dense or quantized weight in the order in memory that our own kernels read; see `native.pack`."""
+    """A dense or quantized weight in the order in memory that our own kernels read; see `packing.pack`."""
 
     matrix: PackedMatrix
     """With the layer's bias in it."""

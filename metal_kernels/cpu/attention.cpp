@@ -6,7 +6,7 @@
 #include <numeric>
 #include <stdexcept>
 
-#include "cpu/features.h"
+#include "cpu/dispatch.h"
 #include "cpu/pool.h"
 
 namespace glasschat::cpu {
@@ -45,16 +45,7 @@ Layout::Layout(std::vector<int64_t> query_lens, std::vector<int64_t> context_len
 namespace {
 
 const AttentionKernels& kernels() {
-#if defined(__x86_64__)
-    if (level() >= Level::avx512) {
-        return kAvx512Attention;
-    }
-    return level() >= Level::avx2 ? kAvx2Attention : kPortableAttention;
-#elif defined(__aarch64__)
-    return level() >= Level::neon ? kNeonAttention : kPortableAttention;
-#else
-    return kPortableAttention;
-#endif
+    return GLASSCHAT_IN_FORCE(Attention);
 }
 
 // A context is worth splitting among threads from this length on: adding pieces up costs about as much as 64 keys.
@@ -103,13 +94,6 @@ Plan plan(const AttentionTask& task) {
         }
     }
     return made;
-}
-
-float* scratch(std::vector<float>& kept, int64_t size) {
-    if (static_cast<int64_t>(kept.size()) < size) {
-        kept.resize(size);
-    }
-    return kept.data();
 }
 
 // Adds up the pieces of a run and writes its rows.

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "cpu/features.h"
+#include "cpu/dispatch.h"
 #include "cpu/pool.h"
 
 namespace glasschat::cpu {
@@ -11,16 +11,7 @@ namespace glasschat::cpu {
 namespace {
 
 const MatmulKernels& kernels() {
-#if defined(__x86_64__)
-    if (level() >= Level::avx512) {
-        return kAvx512Matmul;
-    }
-    return level() >= Level::avx2 ? kAvx2Matmul : kPortableMatmul;
-#elif defined(__aarch64__)
-    return level() >= Level::neon ? kNeonMatmul : kPortableMatmul;
-#else
-    return kPortableMatmul;
-#endif
+    return GLASSCHAT_IN_FORCE(Matmul);
 }
 
 // Work below which waking other threads costs more than they bring, in multiplications.
@@ -35,14 +26,6 @@ int64_t tiles_per_chunk(const PackedMatrix& matrix, int64_t rows, int64_t step) 
     }
     const int64_t chunks = int64_t{threads()} * kChunksPerThread;
     return (std::max<int64_t>(1, tiles / chunks) + step - 1) / step * step;
-}
-
-// Scratch that grows and is kept: a step asks for the same sizes in every layer.
-float* scratch(std::vector<float>& kept, int64_t size) {
-    if (static_cast<int64_t>(kept.size()) < size) {
-        kept.resize(size);
-    }
-    return kept.data();
 }
 
 const float* as_floats(const Activations& activations, int64_t size) {

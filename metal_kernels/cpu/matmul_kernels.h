@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "cpu/lane_memory.h"
 #include "cpu/matmul.h"
 #include "cpu/unroll.h"
 
@@ -45,29 +46,9 @@ struct FloatCell {
     GLASSCHAT_INLINE static FloatCell load(const uint8_t* from) { return {from}; }
     template <int Field>
     GLASSCHAT_INLINE Lanes column() const {
-        return load_lanes<Type>(start + Field * kColumnBytes);
-    }
-    template <Float T>
-    GLASSCHAT_INLINE static Lanes load_lanes(const uint8_t* from) {
-        if constexpr (T == Float::f32) {
-            return Lanes::load(reinterpret_cast<const float*>(from));
-        } else if constexpr (T == Float::bf16) {
-            return Lanes::load_bf16(reinterpret_cast<const uint16_t*>(from));
-        } else {
-            return Lanes::load_f16(reinterpret_cast<const uint16_t*>(from));
-        }
+        return load_numbers(start + Field * kColumnBytes, Type, 0);
     }
 };
-
-GLASSCHAT_INLINE inline Lanes load_floats(const uint8_t* from, Float type) {
-    if (type == Float::bf16) {
-        return Lanes::load_bf16(reinterpret_cast<const uint16_t*>(from));
-    }
-    if (type == Float::f16) {
-        return Lanes::load_f16(reinterpret_cast<const uint16_t*>(from));
-    }
-    return Lanes::load(reinterpret_cast<const float*>(from));
-}
 
 // Adds the layer's bias to the 16 sums of a tile for one row, and writes as many as the matrix has rows. Called once per
 // tile and row, so it is kept out of line: the loops before it are what must stay small.
@@ -78,23 +59,7 @@ __attribute__((noinline)) void finish(const MatmulTask& task, int64_t tile, int6
     if (matrix.bias()) {
         sum = sum + Lanes::load(matrix.bias() + first);
     }
-    const int64_t place = row * matrix.rows() + first;
-    if (valid < kTileRows) {
-        float lanes[kTileRows];
-        sum.store(lanes);
-        for (int64_t i = 0; i < valid; i++) {
-            numbers::store(task.y, task.type, place + i, lanes[i]);
-        }
-        return;
-    }
-    switch (task.type) {
-        case Float::f32:
-            return sum.store(static_cast<float*>(task.y) + place);
-        case Float::bf16:
-            return sum.store_bf16(static_cast<uint16_t*>(task.y) + place);
-        case Float::f16:
-            return sum.store_f16(static_cast<uint16_t*>(task.y) + place);
-    }
+    store_some(sum, task.y, task.type, row * matrix.rows() + first, valid);
 }
 
 // sums[row][chain] += the columns of one cell times x. Fields take turns among the chains, which are added up at the
@@ -139,7 +104,6 @@ GLASSCHAT_INLINE inline void multiply_tile(const MatmulTask& task, int64_t tile,
     Lanes sums[Rows][kChains];
     if constexpr (Cell::kQuantized) {
         const int64_t groups = matrix.groups(), size = matrix.group_size();
-        const int scale_bytes = kTileRows * bytes(matrix.scale_type());
         const uint8_t *scales = matrix.tile_scales(tile), *biases = matrix.tile_biases(tile);
         Lanes totals[Rows];
         unroll<Rows>([&](auto row) GLASSCHAT_INLINE { totals[row] = Lanes::zero(); });
@@ -150,8 +114,8 @@ GLASSCHAT_INLINE inline void multiply_tile(const MatmulTask& task, int64_t tile,
                 multiply_cell<Cell>(from, x + group * size + column, columns, sums);
             }
             // sum of (q * scale + bias) * x = scale * sum of q * x, + bias * sum of x
-            const Lanes scale = load_floats(scales + group * scale_bytes, matrix.scale_type());
-            const Lanes bias = load_floats(biases + group * scale_bytes, matrix.scale_type());
+            const Lanes scale = load_numbers(scales, matrix.scale_type(), group * kTileRows);
+            const Lanes bias = load_numbers(biases, matrix.scale_type(), group * kTileRows);
             const float* group_sums = task.group_sums + first_row * groups + group;
             unroll<Rows>([&](auto row) GLASSCHAT_INLINE {
                 totals[row] = totals[row].plus_product(scale, total(sums[row]));
@@ -193,11 +157,10 @@ GLASSCHAT_INLINE inline void fill_panel(const PackedMatrix& matrix, int64_t tile
     if constexpr (Cell::kQuantized) {
         from += first / Cell::kColumns * Cell::kBytes;
         const int64_t size = matrix.group_size();
-        const int scale_bytes = kTileRows * bytes(matrix.scale_type());
         for (int64_t column = 0; column < count;) {
             const int64_t group = (first + column) / size;
-            const Lanes scale = load_floats(matrix.tile_scales(tile) + group * scale_bytes, matrix.scale_type());
-            const Lanes bias = load_floats(matrix.tile_biases(tile) + group * scale_bytes, matrix.scale_type());
+            const Lanes scale = load_numbers(matrix.tile_scales(tile), matrix.scale_type(), group * kTileRows);
+            const Lanes bias = load_numbers(matrix.tile_biases(tile), matrix.scale_type(), group * kTileRows);
             const int64_t left = (group + 1) * size - first, end = left < count ? left : count;
             for (; column < end; column += Cell::kColumns, from += Cell::kBytes) {
                 const Cell cell = Cell::load(from);

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "cpu/features.h"
+#include "cpu/dispatch.h"
 #include "cpu/pool.h"
 
 namespace glasschat::cpu {
@@ -12,16 +12,7 @@ namespace glasschat::cpu {
 namespace {
 
 const RowKernels& kernels() {
-#if defined(__x86_64__)
-    if (level() >= Level::avx512) {
-        return kAvx512Rows;
-    }
-    return level() >= Level::avx2 ? kAvx2Rows : kPortableRows;
-#elif defined(__aarch64__)
-    return level() >= Level::neon ? kNeonRows : kPortableRows;
-#else
-    return kPortableRows;
-#endif
+    return GLASSCHAT_IN_FORCE(Rows);
 }
 
 // Numbers below which waking other threads costs more than they bring.

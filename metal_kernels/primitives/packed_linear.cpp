@@ -10,7 +10,6 @@
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/ops.h"
 #include "mlx/transforms.h"
-#include "mlx/utils.h"
 #include "primitives/arrays.h"
 
 namespace glasschat {
@@ -74,6 +73,31 @@ std::vector<int64_t> checked(const cpu::PackedMatrix& matrix, const mx::array& i
     }
     return {first, first + wanted.size()};
 }
+
+class PackedLinear : public CpuPrimitive {
+  public:
+    PackedLinear(mx::Stream stream, Matrix matrix) : CpuPrimitive(stream), matrix_(std::move(matrix)) {}
+
+    const char* name() const override { return "PackedLinear"; }
+
+    void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
+        const mx::array& x = inputs[0];
+        mx::array& y = outputs[0];
+        y.set_data(mx::allocator::malloc(y.nbytes()));
+        if (x.size() == 0) {
+            return;
+        }
+        mx::cpu::CommandEncoder& encoder = mx::cpu::get_command_encoder(stream());
+        encoder.set_input_array(x);
+        encoder.set_output_array(y);
+        const cpu::Activations activations{x.data<void>(), y.data<void>(), float_type(x.dtype(), "activations"),
+                                           static_cast<int64_t>(x.size()) / matrix_->columns()};
+        encoder.dispatch([matrix = matrix_, activations] { cpu::matmul(*matrix, activations); });
+    }
+
+  private:
+    Matrix matrix_;
+};
 
 }  // namespace
 
@@ -146,30 +170,11 @@ mx::array take_rows(const Matrix& matrix, const mx::array& ids, mx::Dtype type) 
 mx::array packed_linear(const mx::array& x, const Matrix& matrix) {
     float_type(x.dtype(), "activations");
     need(x.ndim() >= 1 && x.shape(-1) == matrix->columns(), "activations have as many columns as the matrix");
-    const mx::Stream stream = mx::to_stream(mx::StreamOrDevice{}, mx::Device::cpu);
+    const mx::Stream stream = cpu_stream();
     mx::Shape shape = x.shape();
     shape.back() = static_cast<int>(matrix->rows());
     return mx::array(std::move(shape), x.dtype(), std::make_shared<PackedLinear>(stream, matrix),
                      {mx::contiguous(x, false, stream)});
-}
-
-void PackedLinear::eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
-    const mx::array& x = inputs[0];
-    mx::array& y = outputs[0];
-    y.set_data(mx::allocator::malloc(y.nbytes()));
-    if (x.size() == 0) {
-        return;
-    }
-    mx::cpu::CommandEncoder& encoder = mx::cpu::get_command_encoder(stream());
-    encoder.set_input_array(x);
-    encoder.set_output_array(y);
-    const cpu::Activations activations{x.data<void>(), y.data<void>(), float_type(x.dtype(), "activations"),
-                                       static_cast<int64_t>(x.size()) / matrix_->columns()};
-    encoder.dispatch([matrix = matrix_, activations] { cpu::matmul(*matrix, activations); });
-}
-
-void PackedLinear::eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) {
-    throw std::runtime_error("PackedLinear runs on the CPU: use a CPU stream");
 }
 
 }  // namespace glasschat

@@ -7,7 +7,6 @@
 
 #include "cpu/packing.h"
 #include "mlx/array.h"
-#include "mlx/primitives.h"
 
 namespace glasschat {
 
@@ -31,17 +30,5 @@ mx::array take_rows(const Matrix& matrix, const mx::array& ids, mx::Dtype type);
 
 // x [..., I] times the matrix plus its bias: [..., O] in x's type, which is float32, bfloat16 or float16.
 mx::array packed_linear(const mx::array& x, const Matrix& matrix);
-
-class PackedLinear : public mx::Primitive {
-   public:
-    PackedLinear(mx::Stream stream, Matrix matrix) : mx::Primitive(stream), matrix_(std::move(matrix)) {}
-
-    void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
-    void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
-    const char* name() const override { return "PackedLinear"; }
-
-   private:
-    Matrix matrix_;
-};
 
 }  // namespace glasschat

@@ -5,7 +5,6 @@
 
 #include "cpu/attention.h"
 #include "mlx/array.h"
-#include "mlx/primitives.h"
 
 namespace glasschat {
 
@@ -21,31 +20,5 @@ mx::array write_kv(const mx::array& pool, const mx::array& rows, const Layout& l
 // Attention of q [T, H_q, D] over keys and values [N, P, H, D]: [T, H_q, D] in q's type. Throws like write_kv.
 mx::array paged_attention(const mx::array& q, const mx::array& keys, const mx::array& values, const Layout& layout,
                           float scale);
-
-class WriteKV : public mx::Primitive {
-  public:
-    WriteKV(mx::Stream stream, Layout layout) : mx::Primitive(stream), layout_(std::move(layout)) {}
-
-    void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
-    void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
-    const char* name() const override { return "WriteKV"; }
-
-  private:
-    Layout layout_;
-};
-
-class PagedAttention : public mx::Primitive {
-  public:
-    PagedAttention(mx::Stream stream, Layout layout, float scale)
-        : mx::Primitive(stream), layout_(std::move(layout)), scale_(scale) {}
-
-    void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
-    void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
-    const char* name() const override { return "PagedAttention"; }
-
-  private:
-    Layout layout_;
-    float scale_;
-};
 
 }  // namespace glasschat

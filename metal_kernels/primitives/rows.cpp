@@ -9,22 +9,16 @@
 #include "mlx/allocator.h"
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/ops.h"
-#include "mlx/primitives.h"
-#include "mlx/utils.h"
 #include "primitives/arrays.h"
 
 namespace glasschat {
 
 namespace {
 
-mx::Stream cpu_stream() {
-    return mx::to_stream(mx::StreamOrDevice{}, mx::Device::cpu);
-}
-
 // A primitive with one output of the first input's shape without gaps and type.
-class OfRows : public mx::Primitive {
+class OfRows : public CpuPrimitive {
   public:
-    using mx::Primitive::Primitive;
+    using CpuPrimitive::CpuPrimitive;
 
     void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) final {
         mx::array& out = outputs[0];
@@ -40,10 +34,6 @@ class OfRows : public mx::Primitive {
         }
         encoder.set_output_array(out);
         run(ready, out, encoder);
-    }
-
-    void eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) final {
-        throw std::runtime_error(std::string(name()) + " runs on the CPU: use a CPU stream");
     }
 
   protected:
