@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import termios
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
+
+
+def leave_with_terminal(every: float = 1.0) -> None:
+    """End this process by SIGHUP once the terminal on stdin is gone, looking every few seconds.
+
+    The system's own SIGHUP goes to the session's leader and the foreground group, and may miss a program that make or
+    a script started; Textual would then read from the dead terminal without end, and its drawing would block.
+    """
+
+    def watch() -> None:
+        while True:
+            try:
+                termios.tcgetattr(0)
+            except termios.error:
+                os.kill(os.getpid(), signal.SIGHUP)
+                return
+            time.sleep(every)
+
+    threading.Thread(target=watch, name="glasschat-terminal", daemon=True).start()
 
 
 @contextmanager

@@ -21,6 +21,9 @@ def main(args: argparse.Namespace) -> int:
     config = engine_config(args)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise ConfigError("chat needs a terminal to draw on: use `glasschat run` in pipes and scripts")
+    from app.terminal import leave_with_terminal
+
+    leave_with_terminal()
     from app.main import run_app  # Textual takes a moment to import; `run` and `--help` should not wait for it.
 
     return run_app(args.model, config, args.sessions)
