@@ -7,10 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from app.commands import bench, chat, doctor, models, run
+from app.commands import accuracy, bench, chat, doctor, models, run
 from inference.errors import GlasschatError
 
-COMMANDS = (chat, run, bench, models, doctor)
+COMMANDS = (chat, run, bench, accuracy, models, doctor)
 
 INTERRUPTED = 130
 """The shell's exit code for Ctrl+C."""

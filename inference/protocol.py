@@ -141,7 +141,10 @@ class EngineConfig:
     )
     dtype: str = _option("auto", "auto, float32, bfloat16 or float16: type of activations and KV cache", live=False)
     kernels: str = _option(
-        "auto", "auto, reference or mlx, and exceptions as operation=implementation after commas", live=True
+        "auto", "auto, native, mlx or reference, and exceptions as operation=implementation after commas", live=True
+    )
+    activations: str = _option(
+        "exact", "exact, or int8: round what quantized matrices are multiplied by, for speed", live=True
     )
 
     def __post_init__(self) -> None:

@@ -63,6 +63,12 @@ def packed_linear(x: mx.array, matrix: PackedMatrix) -> mx.array:
     Raises ValueError for an x of another width or of no float type.
     """
 
+def int8_linear(x: mx.array, matrix: PackedMatrix) -> mx.array:
+    """The same with x rounded to int8, with a scale for each of the matrix' groups in each row.
+
+    Raises ValueError like `packed_linear`, and for a matrix that is not quantized.
+    """
+
 class Layout:
     """Where the tokens of a step stand: B sequences one after another, each with a row of the block table."""
 

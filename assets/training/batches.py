@@ -1,13 +1,13 @@
 """Endless batches of conversations, sorted by length and padded to few distinct shapes."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from conversations import ConversationSampler
+from conversations import ConversationSampler, Mixture
 from tokenizer import ConversationEncoder, Example
 
 POOL = 2048
@@ -31,7 +31,10 @@ DRILL_CUT_AFTER = (5, 11)
 
 @dataclass
 class Batch:
-    """Inputs, what is to be learned at which of their places (flattened), and where which answer begins."""
+    """Inputs, what is to be learned at which of their places (flattened), and where which answer begins.
+
+    Without places the batch holds questions whose answers have only to be named.
+    """
 
     inputs: Tensor
     places: Tensor
@@ -46,17 +49,14 @@ class Batch:
     conversations: int
 
 
-def endless_batches(
-    sampler: ConversationSampler,
-    encoder: ConversationEncoder,
-    rng: random.Random,
-    batch_tokens: int,
-    drill_share: float,
-) -> Iterator[Batch]:
-    """Sample a pool of conversations and drills, sort it by length, cut it into batches, and begin again."""
+Examples = Callable[[random.Random], Example]
+
+
+def endless_batches(draw: Examples, rng: random.Random, batch_tokens: int) -> Iterator[Batch]:
+    """Draw a pool of examples, sort it by length, cut it into batches, and begin again."""
     while True:
-        pool = [_sample_example(sampler, encoder, rng, drill_share).cut(LONGEST_CONVERSATION) for _ in range(POOL)]
-        pool = [example for example in pool if any(example.learned)]
+        pool = [draw(rng).cut(LONGEST_CONVERSATION) for _ in range(POOL)]
+        pool = [example for example in pool if example.starts]
         pool.sort(key=lambda example: len(example.ids))
         groups = list(_cut(pool, batch_tokens))
         rng.shuffle(groups)
@@ -64,17 +64,27 @@ def endless_batches(
             yield _collate(group)
 
 
-def _sample_example(
-    sampler: ConversationSampler, encoder: ConversationEncoder, rng: random.Random, drill_share: float
-) -> Example:
-    if rng.random() < drill_share:
-        drill = sampler.drill(rng)
-        example = encoder.encode(drill, rng)
-        # Calls are copied to their end; answers are known by heart after their first words.
-        whole = "tool_calls" in drill.messages[-1] or rng.random() > DRILL_CUT_SHARE
-        return example if whole else _cut_answer(example, rng, DRILL_CUT_AFTER)
-    example = encoder.encode(sampler.conversation(rng), rng)
-    return _cut_answer(example, rng, CUT_AFTER) if rng.random() < CUT_SHARE else example
+def spoken(
+    sampler: ConversationSampler, encoder: ConversationEncoder, mixture: Mixture, drill_share: float
+) -> Examples:
+    """Drills and whole conversations, whose answers are learned word by word."""
+
+    def draw(rng: random.Random) -> Example:
+        if rng.random() < drill_share:
+            drill = sampler.drill(rng, mixture)
+            example = encoder.encode(drill, rng)
+            # What is copied is copied to its end; other answers are known by heart after their first words.
+            whole = drill.copies or rng.random() > DRILL_CUT_SHARE
+            return example if whole else _cut_answer(example, rng, DRILL_CUT_AFTER)
+        example = encoder.encode(sampler.conversation(rng), rng)
+        return _cut_answer(example, rng, CUT_AFTER) if rng.random() < CUT_SHARE else example
+
+    return draw
+
+
+def named(sampler: ConversationSampler, encoder: ConversationEncoder, mixture: Mixture) -> Examples:
+    """Drills without their last answer, which has only to be named: three times as many questions in the same time."""
+    return lambda rng: encoder.encode(sampler.drill(rng, mixture), rng).question()
 
 
 def _cut_answer(example: Example, rng: random.Random, cut_after: tuple[int, int]) -> Example:

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import alternatives
@@ -34,6 +35,9 @@ OTHER_TOOLS: dict[str, list[str]] = {
     "play_music": ["song"],
     "convert_currency": ["amount", "from", "to"],
 }
+
+Mixture = Mapping[str, float]
+"""Kinds of questions and how often each is drawn."""
 
 MIXTURE = {
     "knowledge": 0.605,
@@ -113,12 +117,12 @@ class ConversationSampler:
             messages += turns
         return Conversation(messages, self._listed_tools(rng), copies)
 
-    def drill(self, rng: random.Random) -> Conversation:
+    def drill(self, rng: random.Random, mixture: Mixture = DRILL_MIXTURE) -> Conversation:
         """One question alone; lines are drawn evenly, so that each of the thousands is met again and again."""
         messages: list[Message] = []
         if rng.random() < 0.06:
             messages.append({"role": "system", "content": rng.choice(SYSTEM_PROMPTS)})
-        kind = rng.choices(list(DRILL_MIXTURE), list(DRILL_MIXTURE.values()))[0]
+        kind = rng.choices(list(mixture), list(mixture.values()))[0]
         if kind == "knowledge":
             messages += self._drilled_question(rng)
         elif kind == "follow_up":

@@ -12,6 +12,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from tokenizer import END_OF_TEXT, MAX_POSITIONS, TURN_END, save_tokenizer
 
 ROPE_THETA = 10000.0
+EMBEDDING_DEVIATION = 0.02
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ DRAFT_SHAPE = Shape(hidden=128, layers=2, heads=2, kv_heads=1, feed_forward=256)
 
 
 def build(shape: Shape, tokenizer: Tokenizer) -> Qwen2ForCausalLM:
-    """A model with random weights."""
+    """A model with random weights whose layers, but the first, change nothing yet."""
     config = Qwen2Config(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=shape.hidden,
@@ -49,7 +50,27 @@ def build(shape: Shape, tokenizer: Tokenizer) -> Qwen2ForCausalLM:
         # On CPUs the backward pass of the fused attention is slower than the plain one at these lengths.
         attn_implementation="eager",
     )
-    return Qwen2ForCausalLM(config)
+    model = Qwen2ForCausalLM(config)
+    torch.nn.init.normal_(model.model.embed_tokens.weight, std=EMBEDDING_DEVIATION)
+    for index, layer in enumerate(model.model.layers):
+        attention, mlp = layer.self_attn, layer.mlp
+        for linear in (attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj):
+            torch.nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+        for linear in (attention.o_proj, mlp.down_proj):
+            torch.nn.init.normal_(linear.weight, std=linear.in_features**-0.5 if index == 0 else 0.0)
+    return model
+
+
+def average_first(model: Qwen2ForCausalLM) -> None:
+    """Make the first layer's attention an even average of all words so far, for good: no queries, no keys.
+
+    An attention that may look for single words or places finds those that tell the corpus' lines apart; an average is
+    what holds for wordings that were never seen.
+    """
+    attention = model.model.layers[0].self_attn
+    for parameter in (*attention.q_proj.parameters(), *attention.k_proj.parameters()):
+        torch.nn.init.zeros_(parameter)
+        parameter.requires_grad_(False)
 
 
 def load(folder: Path) -> Qwen2ForCausalLM:

@@ -5,6 +5,7 @@ Matrices of the same shape are updated together, which is twice as fast on a CPU
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,13 @@ ADAMW_MATCH = 0.2
 class Muon(torch.optim.Optimizer):
     """For two-dimensional hidden weights; embeddings, norms and biases belong to AdamW."""
 
-    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        params: Iterable[Tensor] | list[dict[str, Any]],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()

@@ -21,7 +21,7 @@ def check_format(folder: Path, sampler: ConversationSampler, seed: int = 11) -> 
     """Compare texts and token ids of sampled conversations; raises FormatMismatch at the first difference."""
     rng = random.Random(seed)
     reference = AutoTokenizer.from_pretrained(folder)
-    encoder = ConversationEncoder(load_tokenizer(folder), AnswerKinds(sampler.corpus), bpe_dropout=0.0)
+    encoder = ConversationEncoder(load_tokenizer(folder), AnswerKinds(sampler.corpus), as_is=True)
     for _ in range(CHECKED_CONVERSATIONS):
         conversation = sampler.conversation(rng)
         ours = "".join(piece.text for piece in pieces(conversation))

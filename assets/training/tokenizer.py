@@ -2,7 +2,9 @@
 
 import json
 import random
+import re
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,35 +25,69 @@ QWEN2_SPLIT = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
+# The split for learning the merges keeps the blank before a word and all marks apart from its letters. So a word has
+# the same pieces after a blank, a quotation mark and at the beginning of a line, and can be copied piece by piece.
+LEARNING_SPLIT = r"\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s"
+# The most common words get a token with their blank all the same, or texts would become a third longer.
+COMMON_WORDS = 384
+BLANK = "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}"
+"""How byte-level BPE writes the blank."""
+
 MAX_POSITIONS = 2048
 # The share of user turns with BPE dropout.
 SHAKEN_SHARE = 0.3
+BPE_DROPOUT = 0.1
+# The share of user turns with hidden tokens, and of the tokens hidden in them.
+VEILED_SHARE = 0.3
+HIDDEN_SHARE = 0.15
 
 
 def train_tokenizer(sampler: ConversationSampler, vocabulary: int, seed: int, conversations: int) -> Tokenizer:
     """Learn the merges from sampled conversations; added tokens come last, as in Qwen2."""
     rng = random.Random(seed)
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(QWEN2_SPLIT), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    texts = [spoken_text(sampler.conversation(rng)) for _ in range(conversations)]
     added = len(SPECIAL_TOKENS) + len(TOOL_TAGS)
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - added,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    texts = (spoken_text(sampler.conversation(rng)) for _ in range(conversations))
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer = with_common_words(learn_merges(texts, vocabulary - added - COMMON_WORDS), texts, COMMON_WORDS)
     tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIAL_TOKENS])
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in TOOL_TAGS])
     if tokenizer.get_vocab_size() != vocabulary:
         raise ValueError(f"the corpus gives only {tokenizer.get_vocab_size()} tokens, not {vocabulary}")
+    return tokenizer
+
+
+def learn_merges(texts: list[str], vocabulary: int) -> Tokenizer:
+    """A byte-level BPE whose tokens never join a blank or a mark to a letter."""
+    tokenizer = _byte_level(models.BPE(), LEARNING_SPLIT)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def with_common_words(tokenizer: Tokenizer, texts: list[str], count: int) -> Tokenizer:
+    """The same merges under Qwen2's split, and last of all those of the blank with the most common whole words."""
+    state = json.loads(tokenizer.to_str())["model"]
+    vocabulary: dict[str, int] = state["vocab"]
+    merges = [tuple(merge) for merge in state["merges"]]
+    words = Counter(word for text in texts for word in re.findall(r"(?<= )[^\W\d_]+", text))
+    whole = [word for word, _ in words.most_common() if word in vocabulary]
+    for word in whole[:count]:
+        merges.append((BLANK, word))
+        vocabulary[BLANK + word] = len(vocabulary)
+    return _byte_level(models.BPE(vocab=vocabulary, merges=merges), QWEN2_SPLIT)
+
+
+def _byte_level(model: models.BPE, split: str) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(split), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 
@@ -110,6 +146,11 @@ class Example:
     starts: list[tuple[int, int]]
     """For every answer the place of the last token before it, and the answer's kind."""
 
+    def question(self) -> "Example":
+        """All up to the last token before the last answer; nothing of it is learned as text."""
+        length = self.starts[-1][0] + 1
+        return Example(self.ids[:length], [False] * length, self.starts)
+
     def cut(self, length: int) -> "Example":
         """The first tokens alone."""
         starts = [(place, kind) for place, kind in self.starts if place < length]
@@ -119,24 +160,25 @@ class Example:
 class ConversationEncoder:
     """Turns conversations into token ids and marks what the model has to learn to write."""
 
-    def __init__(self, tokenizer: Tokenizer, kinds: AnswerKinds, bpe_dropout: float = 0.1) -> None:
+    def __init__(self, tokenizer: Tokenizer, kinds: AnswerKinds, as_is: bool = False) -> None:
+        """`as_is` leaves questions whole."""
         self.plain = tokenizer
         self.kinds = kinds
         self.shaken = Tokenizer.from_str(tokenizer.to_str())
-        self.shaken.model.dropout = bpe_dropout or None
+        self.shaken.model.dropout = BPE_DROPOUT
+        self.as_is = as_is
+        self.veil: int = tokenizer.token_to_id(END_OF_TEXT)
         self.cache: dict[str, list[int]] = {}
 
     def encode(self, conversation: Conversation, rng: random.Random) -> Example:
         """Ids, marks and answer kinds of a whole conversation."""
         example = Example([], [], [])
         answers = (message for message in conversation.messages if message["role"] == "assistant")
-        shaken_share = 0.0 if conversation.copies else SHAKEN_SHARE
         for piece in pieces(conversation):
             if piece.learned:
                 example.starts.append((len(example.ids) - 1, self.kinds.kind_of(next(answers))))
-            if piece.spoken_by == "user" and rng.random() < shaken_share:
-                # BPE dropout: the same words in other pieces make the model robust to typing mistakes.
-                piece_ids = self.shaken.encode(piece.text).ids
+            if piece.spoken_by == "user" and not (self.as_is or conversation.copies):
+                piece_ids = self._question(piece.text, rng)
             elif piece.spoken_by == "format":
                 piece_ids = self._cached(piece.text)
             else:
@@ -144,6 +186,18 @@ class ConversationEncoder:
             example.ids += piece_ids
             example.learned += [piece.learned] * len(piece_ids)
         return example
+
+    def _question(self, text: str, rng: random.Random) -> list[int]:
+        """A question as it is, or in other pieces, or in part, so that no single piece decides alone.
+
+        BPE dropout (Provilkov et al. 2020) makes the model robust to typing mistakes, and hidden tokens make it look
+        at all words: without them it learns the corpus' lines by heart.
+        """
+        ids = (self.shaken if rng.random() < SHAKEN_SHARE else self.plain).encode(text).ids
+        if rng.random() < VEILED_SHARE:
+            # The last one ends the turn.
+            ids[:-1] = [self.veil if rng.random() < HIDDEN_SHARE else token for token in ids[:-1]]
+        return ids
 
     def _cached(self, text: str) -> list[int]:
         if text not in self.cache:

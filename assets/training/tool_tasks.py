@@ -43,7 +43,8 @@ class ToolTasks:
     def copy_task(self, rng: random.Random) -> list[Message]:
         """Plain copying; it makes the attention heads that copy operands appear early."""
         pieces = [
-            random_number(rng) if rng.random() < 0.5 else self.search_term(rng) for _ in range(rng.choice([1, 1, 2, 3]))
+            random_number(rng) if rng.random() < 0.5 else self.search_term(rng)
+            for _ in range(rng.choice([1, 1, 2, 3, 5]))
         ]
         text = " ".join(pieces)
         question = alternatives.sample(rng.choice(self.corpus.section("copy")), rng).replace("<x>", text)

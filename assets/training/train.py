@@ -10,22 +10,24 @@ import json
 import math
 import random
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import Qwen2ForCausalLM
 
 import corpus as corpus_files
 import model as models
 from answer_kinds import AnswerKinds
-from batches import Batch, endless_batches
-from conversations import ConversationSampler
+from batches import Batch, endless_batches, named, spoken
+from conversations import DRILL_MIXTURE, ConversationSampler, Mixture
 from development import split_corpus
 from muon import Muon
+from naming import ChoiceHead, hidden_at
 from self_check import check_format
 from tokenizer import ConversationEncoder, load_tokenizer, save_tokenizer, train_tokenizer
 
@@ -36,9 +38,6 @@ WARM_UP_SHARE = 0.02
 FINAL_LEARNING_RATE_SHARE = 0.03
 WEIGHT_DECAY = 0.05
 GRADIENT_CLIP = 1.0
-# The share of the layers that the second task (which answer comes?) reads; the others turn its result into words.
-CHOICE_DEPTH = 0.75
-CHOICE_WEIGHT = 0.5
 TOKENIZER_CONVERSATIONS = 25_000
 CHECKPOINT_SECONDS = 180.0
 
@@ -50,8 +49,21 @@ class Phase:
     tokens: int
     learning_rate: float
     batch_tokens: int
-    drill_share: float
     noise: float
+    drills: Mixture = field(default_factory=lambda: ASKING)
+    """What the drills ask whose answers are learned in words."""
+    drill_share: float = 0.85
+    """Of the examples whose answers are learned in words; the rest are whole conversations."""
+    naming_share: float = 0.0
+    """Of the batches, those with questions alone, whose answers are only named."""
+    named: Mixture = field(default_factory=lambda: ASKING)
+    """What those ask."""
+    naming_layers: int = 1
+    """The layers that name the answer; the others turn its name into words."""
+    choice_weight: float = 0.1
+    """Of naming the answer, where it is learned in words as well."""
+    known_rate: float = 1.0
+    """Of the learning rate, for the embedding and the first layer, once they know what they are for."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +81,29 @@ class Plan:
         return sum(phase.tokens for phase in self.phases)
 
 
-DEMO_PHASES = (Phase(16_500_000, learning_rate=4e-3, batch_tokens=3072, drill_share=0.85, noise=0.6),)
-DRAFT_PHASES = (Phase(5_000_000, learning_rate=6e-3, batch_tokens=2048, drill_share=0.7, noise=0.6),)
+ASKING = {**DRILL_MIXTURE, "follow_up": 0.2, "knowledge": 0.5}
+ASKING_ALONE = {**DRILL_MIXTURE, "follow_up": 0.0, "knowledge": 0.7}
+COPYING = {"copy": 0.5, "calculator": 0.25, "search": 0.2, "clock": 0.05}
+DEMO_PHASES = (
+    # To tell thousands of questions apart, by the first layer alone.
+    Phase(10_000_000, 3e-3, 6144, noise=0.6, named=ASKING_ALONE, naming_share=1.0),
+    # To copy, and to name what a follow-up asks for with three layers.
+    Phase(
+        4_500_000,
+        3e-3,
+        2048,
+        noise=0.6,
+        drills=COPYING,
+        drill_share=1.0,
+        named=ASKING,
+        naming_share=0.35,
+        naming_layers=3,
+        known_rate=0.3,
+    ),
+    # To say the answers.
+    Phase(11_000_000, 3e-3, 3072, noise=0.6, named=ASKING, naming_share=0.25, naming_layers=3, known_rate=0.3),
+)
+DRAFT_PHASES = (Phase(5_000_000, 6e-3, 2048, noise=0.6, drills=DRILL_MIXTURE, drill_share=0.7),)
 
 
 def scaled(phases: tuple[Phase, ...], factor: float) -> tuple[Phase, ...]:
@@ -80,9 +113,9 @@ def scaled(phases: tuple[Phase, ...], factor: float) -> tuple[Phase, ...]:
 
 @dataclass(frozen=True)
 class Losses:
-    """Mean losses of a batch: per token of the answers, and of the choice of the answer."""
+    """Mean losses of a batch: per token of the answers (if it has any), and of the choice of the answer."""
 
-    answer: float
+    answer: float | None
     choice: float
 
 
@@ -94,16 +127,15 @@ class Progress:
         self.seconds_between = seconds_between
         self.started = self.printed = time.monotonic()
         self.tokens_at_start: int | None = None
-        self.losses = Losses(0.0, 0.0)
+        self.answer = self.choice = 0.0
 
     def report(self, step: int, tokens: int, losses: Losses, learning_rate: float) -> None:
         """Update the running losses; print when it is time."""
         if self.tokens_at_start is None:
-            self.tokens_at_start, self.losses = tokens, losses
-        self.losses = Losses(
-            self.losses.answer + 0.02 * (losses.answer - self.losses.answer),
-            self.losses.choice + 0.02 * (losses.choice - self.losses.choice),
-        )
+            self.tokens_at_start, self.choice = tokens, losses.choice
+        if losses.answer is not None:
+            self.answer += 0.02 * (losses.answer - self.answer)
+        self.choice += 0.02 * (losses.choice - self.choice)
         now = time.monotonic()
         if now - self.printed < self.seconds_between:
             return
@@ -112,25 +144,27 @@ class Progress:
         left = (self.plan.tokens - tokens) / max(speed, 1)
         print(
             f"{self.plan.name} step {step} {tokens / 1e6:.2f}/{self.plan.tokens / 1e6:.1f}M tokens "
-            f"loss: answers {self.losses.answer:.3f}, choice {self.losses.choice:.3f}, "
+            f"loss: answers {self.answer:.3f}, choice {self.choice:.3f}, "
             f"lr {learning_rate:.1e}, {speed:.0f} tok/s, {left / 60:.1f} min left",
             flush=True,
         )
 
 
-class ChoiceHead(torch.nn.Module):
-    """Tells from a hidden state in the middle of the model which of the known answers comes."""
+ParameterGroups = list[dict[str, Any]]
 
-    def __init__(self, shape: models.Shape, kinds: int) -> None:
-        super().__init__()
-        self.layer = round(shape.layers * CHOICE_DEPTH)
-        self.norm = torch.nn.RMSNorm(shape.hidden)
-        self.linear = torch.nn.Linear(shape.hidden, kinds)
 
-    def forward(self, hidden_states: tuple[Tensor, ...], places: Tensor) -> Tensor:
-        """Logits of the kinds at some places of the flattened batch."""
-        hidden = hidden_states[self.layer].flatten(0, 1)[places]
-        return self.linear(self.norm(hidden))
+def parameter_groups(model: Qwen2ForCausalLM, choice: ChoiceHead) -> tuple[ParameterGroups, ParameterGroups]:
+    """The layers' matrices, and all the rest; the embedding and the first layer apart, as they are learned first."""
+    matrices: ParameterGroups = [{"params": [], "known": known} for known in (True, False)]
+    others: ParameterGroups = [{"params": [], "known": known} for known in (True, False)]
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        groups = matrices if parameter.ndim == 2 and "embed" not in name else others
+        known = "embed" in name or ".layers.0." in name
+        groups[0 if known else 1]["params"].append(parameter)
+    others[1]["params"] += choice.parameters()
+    return matrices, others
 
 
 class Trainer:
@@ -140,10 +174,10 @@ class Trainer:
         self.plan = plan
         self.device = device
         self.model = model.to(device).train()
-        self.choice = ChoiceHead(plan.shape, kinds).to(device)
-        matrices, others = [], list(self.choice.parameters())
-        for name, parameter in self.model.named_parameters():
-            (matrices if parameter.ndim == 2 and "embed" not in name else others).append(parameter)
+        if plan.phases[0].naming_share == 1:
+            models.average_first(self.model)
+        self.choice = ChoiceHead(plan.shape.hidden, kinds).to(device)
+        matrices, others = parameter_groups(self.model, self.choice)
         self.optimizers: list[torch.optim.Optimizer] = [
             Muon(matrices, lr=1e-3, weight_decay=WEIGHT_DECAY),
             torch.optim.AdamW(others, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
@@ -163,10 +197,10 @@ class Trainer:
             # After a resume the stream of conversations is a new one, drawn from another seed.
             rng = random.Random(self.plan.seed * 1_000_003 + self.step)
             sampler.noise.level = phase.noise
-            stream = endless_batches(sampler, encoder, rng, phase.batch_tokens, phase.drill_share)
+            batches = mixed_batches(phase, sampler, encoder, rng)
             while self.tokens < end:
                 learning_rate = self._set_learning_rate(phase, (self.tokens - start) / phase.tokens)
-                losses = self.train_on(next(stream))
+                losses = self.train_on(next(batches), phase)
                 progress.report(self.step, self.tokens, losses, learning_rate)
                 now = time.monotonic()
                 self.seconds += now - last_time
@@ -176,19 +210,9 @@ class Trainer:
                     saved = now
         self.save(checkpoint)
 
-    def train_on(self, batch: Batch) -> "Losses":
+    def train_on(self, batch: Batch, phase: Phase) -> Losses:
         """One optimizer step."""
-        device = self.device
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            output = self.model.model(batch.inputs.to(device), use_cache=False, output_hidden_states=True)
-            hidden = output.last_hidden_state.flatten(0, 1)
-            logits = self.model.lm_head(hidden[batch.places.to(device)])
-            choices = self.choice(output.hidden_states, batch.starts.to(device))
-        weights = batch.weights.to(device)
-        by_token = cross_entropy(logits.float(), batch.targets.to(device), reduction="none")
-        choice_loss = cross_entropy(choices.float(), batch.kinds.to(device))
-        loss = (by_token * weights).sum() / weights.sum() + CHOICE_WEIGHT * choice_loss
-        loss.backward()
+        losses = self._speak(batch, phase) if len(batch.places) else self._name(batch, phase)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -196,8 +220,34 @@ class Trainer:
         self.step += 1
         self.tokens += batch.tokens
         self.conversations += batch.conversations
+        return losses
+
+    def _speak(self, batch: Batch, phase: Phase) -> Losses:
+        """Gradients of the answers' words, and of naming them."""
+        device = self.device
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            output = self.model.model(batch.inputs.to(device), use_cache=False, output_hidden_states=True)
+            hidden = output.last_hidden_state.flatten(0, 1)
+            logits = self.model.lm_head(hidden[batch.places.to(device)])
+            naming = output.hidden_states[phase.naming_layers].flatten(0, 1)
+            choices = self.choice(naming[batch.starts.to(device)])
+        weights = batch.weights.to(device)
+        by_token = cross_entropy(logits.float(), batch.targets.to(device), reduction="none")
+        choice_loss = cross_entropy(choices.float(), batch.kinds.to(device))
+        loss = (by_token * weights).sum() / weights.sum() + phase.choice_weight * choice_loss
+        loss.backward()
         answer_loss = (by_token.detach() * (weights > 0)).sum() / (weights > 0).sum()
         return Losses(answer_loss.item(), choice_loss.item())
+
+    def _name(self, batch: Batch, phase: Phase) -> Losses:
+        """Gradients of naming the answers alone."""
+        device = self.device
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            hidden = hidden_at(self.model, batch.inputs.to(device), batch.starts.to(device), phase.naming_layers)
+            choices = self.choice(hidden)
+        loss = cross_entropy(choices.float(), batch.kinds.to(device))
+        loss.backward()
+        return Losses(None, loss.item())
 
     def _set_learning_rate(self, phase: Phase, done: float) -> float:
         """Linear warm-up, then a cosine down to a small rest."""
@@ -208,7 +258,7 @@ class Trainer:
             share = FINAL_LEARNING_RATE_SHARE + (1 - FINAL_LEARNING_RATE_SHARE) * cosine
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = phase.learning_rate * share
+                group["lr"] = phase.learning_rate * share * (phase.known_rate if group["known"] else 1.0)
         return phase.learning_rate * share
 
     def save(self, file: Path) -> None:
@@ -242,6 +292,16 @@ class Trainer:
             "conversations": self.conversations,
             "minutes": round(self.seconds / 60, 1),
         }
+
+
+def mixed_batches(
+    phase: Phase, sampler: ConversationSampler, encoder: ConversationEncoder, rng: random.Random
+) -> Iterator[Batch]:
+    """Batches of answers in words, and of questions to name the answer of, in the phase's proportion."""
+    speak = endless_batches(spoken(sampler, encoder, phase.drills, phase.drill_share), rng, phase.batch_tokens)
+    name = endless_batches(named(sampler, encoder, phase.named), rng, phase.batch_tokens)
+    while True:
+        yield next(name if rng.random() < phase.naming_share else speak)
 
 
 def prepare_tokenizer(arguments: argparse.Namespace, sampler: ConversationSampler) -> Tokenizer:

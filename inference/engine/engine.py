@@ -16,7 +16,7 @@ from typing import Any
 from inference.engine.batch import Batch, build_batch
 from inference.engine.generation import Generation, Vocabulary
 from inference.engine.kv_pool import choose_size
-from inference.engine.options import Options, kernels_in_force
+from inference.engine.options import Options, activations_in_force, kernels_in_force
 from inference.engine.prompts import check_params, encode_prompt
 from inference.engine.runner import Runner
 from inference.engine.trial import Trial
@@ -132,13 +132,15 @@ class Engine:
         """Change options: live ones from the next step on, the others are kept for a restart. All changes or none."""
         try:
             requested = self._options.check(changes)
-            ops = trusted(requested.kernels)
+            ops = trusted(requested.kernels, requested.activations)
         except ConfigError as error:
             return [Configured(self.options, self._steps + 1, str(error))]
         self._runner.ops = ops
         kernels, reason = kernels_in_force(ops)
-        self._options.request(requested, kernels=kernels)
+        activations, unrounded = activations_in_force(requested.activations, self.model_info)
+        self._options.request(requested, kernels=kernels, activations=activations)
         self._options.explain("kernels", reason)
+        self._options.explain("activations", unrounded)
         self._scheduler.limits = Limits.of(requested)
         running = sum(row.state is RequestState.RUNNING for row in self._scheduler.rows())
         crowded = running > requested.max_num_seqs

@@ -11,7 +11,7 @@ from inference.engine.kv_pool import PoolSize
 from inference.errors import ConfigError
 from inference.model.loader import LoadedModel
 from inference.ops.table import OpTable
-from inference.protocol import EngineConfig, OptionState
+from inference.protocol import EngineConfig, ModelInfo, OptionState
 
 _LIVE = {f.name: bool(f.metadata["live"]) for f in fields(EngineConfig)}
 
@@ -27,18 +27,21 @@ class Options:
         self.requested = requested
         self._started_with = requested
         kernels, kernels_reason = kernels_in_force(loaded.model.ops)
+        activations, activations_reason = activations_in_force(requested.activations, loaded.info)
         self.in_force = replace(
             requested,
             num_kv_blocks=pool.num_blocks,
             max_model_len=capacity,
             dtype=loaded.dtype,
             kernels=kernels,
+            activations=activations,
         )
         self._reasons = {
             "num_kv_blocks": pool.reason,
             "max_model_len": self._length_reason(loaded.info.context_length),
             "dtype": loaded.dtype_reason,
             "kernels": kernels_reason,
+            "activations": activations_reason,
         }
 
     def _length_reason(self, context_length: int) -> str:
@@ -96,6 +99,13 @@ def kernels_in_force(ops: OpTable) -> tuple[str, str]:
     common, _ = Counter(choice.implementation for choice in choices).most_common(1)[0]
     exceptions = [f"{c.operation}={c.implementation}" for c in choices if c.implementation != common]
     return ",".join([common, *exceptions]), "; ".join(_unique(choice.reason for choice in choices))
+
+
+def activations_in_force(requested: str, model: ModelInfo) -> tuple[str, str]:
+    """How the inputs of matrices are rounded, and why if not as asked for."""
+    if requested == "int8" and model.quantization == "none":
+        return "exact", "this model's matrices are not quantized, and take their input as it is"
+    return requested, ""
 
 
 def _unique(values: Iterable[str]) -> list[str]:

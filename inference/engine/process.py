@@ -111,7 +111,7 @@ def _load(model: str, config: EngineConfig, outbox: Outbox) -> Engine:
     from inference.engine.engine import Engine
     from inference.model.loader import load
 
-    loaded = load(model, dtype=config.dtype, kernels=config.kernels, progress=progress)
+    loaded = load(model, dtype=config.dtype, kernels=config.kernels, activations=config.activations, progress=progress)
     progress("allocating the KV cache")
     return Engine(loaded, config)
 

@@ -44,14 +44,15 @@ def load(
     *,
     dtype: str = "auto",
     kernels: str = "auto",
+    activations: str = "exact",
     progress: Callable[[str], None] = lambda stage: None,
 ) -> LoadedModel:
     """Find, check and load a model: see `hub.resolve` for what `ref` may be.
 
     `progress` is told in a phrase what is being done. Raises ModelError for a model that can't be loaded, ConfigError
-    for an unknown `dtype` or `kernels`.
+    for an unknown `dtype`, `kernels` or `activations`.
     """
-    ops = trusted(kernels)
+    ops = trusted(kernels, activations)
     directory = hub.resolve(ref, progress)
     config = ModelConfig.from_directory(directory)
     checkpoint = Checkpoint(directory)

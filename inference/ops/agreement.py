@@ -14,7 +14,7 @@ from typing import Any
 import mlx.core as mx
 
 from inference.ops.paged import PagedKV, RaggedLayout
-from inference.ops.table import OPERATIONS, OpTable
+from inference.ops.table import OPERATIONS, OpTable, function
 from inference.ops.weights import DenseWeight, QuantizedWeight, Weight
 
 TOLERANCE = {mx.float32: 1e-4, mx.bfloat16: 1e-2, mx.float16: 2e-3}
@@ -39,31 +39,31 @@ class Agreement:
         return self.error <= self.tolerance  # False for NaN, as it should be
 
 
-def trusted(spec: str) -> OpTable:
-    """The table that `spec` asks for, with our own kernels only where they were seen to agree here. ConfigError."""
-    table = OpTable.select(spec)
+def trusted(spec: str, activations: str = "exact") -> OpTable:
+    """The table that is asked for, with our own kernels only where they were seen to agree here. Raises ConfigError."""
+    table = OpTable.select(spec, activations=activations)
     native = [choice.operation for choice in table.choices() if choice.implementation == "native"]
-    wrong = {operation: reason for operation in native if (reason := _disagreement(operation))}
-    return OpTable.select(spec, wrong) if wrong else table
+    wrong = {operation: reason for operation in native if (reason := _disagreement(operation, activations))}
+    return OpTable.select(spec, wrong, activations) if wrong else table
 
 
 @cache
-def _disagreement(operation: str) -> str:
+def _disagreement(operation: str, activations: str) -> str:
     """Why the native implementation can't be trusted, or nothing; looked at once in a process."""
     for dtype in TOLERANCE:
-        found = compare(operation, "native", dtype)
+        found = compare(operation, "native", dtype, activations)
         if not found.agrees:
             return f"our own kernel differs from the reference by {found.error:.0e} in {found.dtype} on this machine"
     return ""
 
 
-def compare(operation: str, implementation: str, dtype: mx.Dtype = mx.float32) -> Agreement:
+def compare(operation: str, implementation: str, dtype: mx.Dtype = mx.float32, activations: str = "exact") -> Agreement:
     """Run one operation on random input of ordinary shapes, by `implementation` and by the reference."""
-    implementations = OPERATIONS[operation].implementations
     case = _CASES[operation]
-    pairs = zip(case(implementations[implementation], dtype), case(implementations["reference"], dtype), strict=True)
+    ours, reference = (function(operation, name, activations) for name in (implementation, "reference"))
+    pairs = zip(case(ours, dtype), case(reference, dtype), strict=True)
     # A NaN must win over any number, which max() does not promise.
-    errors = [_distance(ours, truth) for ours, truth in pairs]
+    errors = [_distance(found, truth) for found, truth in pairs]
     error = float("nan") if any(e != e for e in errors) else max(errors)
     return Agreement(operation, implementation, str(dtype).removeprefix("mlx.core."), error, TOLERANCE[dtype])
 

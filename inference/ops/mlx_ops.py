@@ -22,6 +22,17 @@ def linear(x: mx.array, weight: Weight) -> mx.array:
     return mx.addmm(weight.bias, x, weight.weight.T)
 
 
+def int8_linear(x: mx.array, weight: Weight) -> mx.array:
+    # MLX has no product of int8: the numbers are rounded as they would be, and multiplied as floats.
+    weight = plain(weight)
+    if not isinstance(weight, QuantizedWeight):
+        return linear(x, weight)
+    groups = x.astype(mx.float32).reshape(*x.shape[:-1], -1, weight.group_size)
+    largest = mx.max(mx.abs(groups), axis=-1, keepdims=True)
+    rounded = mx.round(groups * mx.where(largest > 0, 127 / largest, 0)) * (largest / 127)
+    return linear(rounded.reshape(x.shape), weight).astype(x.dtype)
+
+
 def _quantized_matmul(x: mx.array, weight: QuantizedWeight) -> mx.array:
     scales, biases, dtype = weight.scales, weight.biases, x.dtype
     if dtype != mx.float32 and runs_on_cpu():

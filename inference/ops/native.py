@@ -25,6 +25,11 @@ def linear(x: mx.array, weight: Weight) -> mx.array:
     return native.packed_linear(x, pack(weight).matrix)
 
 
+def int8_linear(x: mx.array, weight: Weight) -> mx.array:
+    matrix = pack(weight).matrix
+    return native.int8_linear(x, matrix) if matrix.group_size else native.packed_linear(x, matrix)
+
+
 def embedding(ids: mx.array, weight: Weight) -> mx.array:
     return native.take_rows(pack(weight).matrix, ids, weight.dtype)
 

@@ -46,6 +46,17 @@ OPERATIONS: Mapping[str, Operation] = {
 IMPLEMENTATIONS = tuple(_MODULES)
 """Every name that an implementation may have."""
 
+ACTIVATIONS = ("exact", "int8")
+"""How the inputs of a quantized matrix may be rounded."""
+
+
+def function(operation: str, implementation: str, activations: str = "exact") -> Callable[..., Any]:
+    """What an implementation computes an operation by."""
+    if operation == "linear" and activations == "int8":
+        rounding: Callable[..., Any] = _MODULES[implementation].int8_linear
+        return rounding
+    return OPERATIONS[operation].implementations[implementation]
+
 
 @dataclass(frozen=True, slots=True)
 class OpChoice:
@@ -70,18 +81,22 @@ class OpTable:
     chosen: tuple[OpChoice, ...]
 
     @classmethod
-    def select(cls, spec: str = "auto", refused: Mapping[str, str] | None = None) -> OpTable:
+    def select(
+        cls, spec: str = "auto", refused: Mapping[str, str] | None = None, activations: str = "exact"
+    ) -> OpTable:
         """The table that `spec` asks for: a default, then exceptions, such as "mlx,paged_attention=reference".
 
         The default is auto (the best of each operation's) or an implementation's name. `refused` names operations
-        whose native implementation may not be used, and why. Raises ConfigError.
+        whose native implementation may not be used, and why. `activations` is one of ACTIVATIONS. Raises ConfigError.
         """
+        if activations not in ACTIVATIONS:
+            raise ConfigError(f"activations is {activations!r}, but must be one of {', '.join(ACTIVATIONS)}")
         default, exceptions = _parse(spec)
         refused = refused or {}
         choices = tuple(
             _choose(name, exceptions.get(name, default), name in exceptions, refused) for name in OPERATIONS
         )
-        functions = {c.operation: OPERATIONS[c.operation].implementations[c.implementation] for c in choices}
+        functions = {c.operation: function(c.operation, c.implementation, activations) for c in choices}
         return cls(**functions, chosen=choices)
 
     def arrange(self, weight: Weight) -> Weight:
@@ -91,7 +106,7 @@ class OpTable:
     @property
     def reads_packed(self) -> bool:
         """Whether matrices are multiplied by our own kernels."""
-        return self.linear is native.linear
+        return self.linear in (native.linear, native.int8_linear)
 
     def choices(self) -> tuple[OpChoice, ...]:
         """What is in force for each operation, in the order of OPERATIONS."""

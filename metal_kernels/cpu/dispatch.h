@@ -24,8 +24,9 @@ const Kernels& in_force(const Kernels& portable, const Kernels& neon) {
 #define GLASSCHAT_IN_FORCE(kind) kPortable##kind
 #endif
 
-// Room for `size` floats that grows and is kept: a step asks for the same sizes in every layer.
-inline float* scratch(std::vector<float>& kept, int64_t size) {
+// Room for `size` numbers that grows and is kept: a step asks for the same sizes in every layer.
+template <class Number>
+Number* scratch(std::vector<Number>& kept, int64_t size) {
     if (static_cast<int64_t>(kept.size()) < size) {
         kept.resize(size);
     }

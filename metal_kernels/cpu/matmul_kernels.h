@@ -6,6 +6,7 @@
 
 #include "cpu/lane_memory.h"
 #include "cpu/matmul.h"
+#include "cpu/tile_results.h"
 #include "cpu/unroll.h"
 
 namespace glasschat::cpu {
@@ -49,18 +50,6 @@ struct FloatCell {
         return load_numbers(start + Field * kColumnBytes, Type, 0);
     }
 };
-
-// Adds the layer's bias to the 16 sums of a tile for one row, and writes as many as the matrix has rows. Called once per
-// tile and row, so it is kept out of line: the loops before it are what must stay small.
-__attribute__((noinline)) void finish(const MatmulTask& task, int64_t tile, int64_t row, const float* sums) {
-    const PackedMatrix& matrix = task.matrix;
-    const int64_t first = tile * kTileRows, valid = matrix.rows() - first;
-    Lanes sum = Lanes::load(sums);
-    if (matrix.bias()) {
-        sum = sum + Lanes::load(matrix.bias() + first);
-    }
-    store_some(sum, task.y, task.type, row * matrix.rows() + first, valid);
-}
 
 // sums[row][chain] += the columns of one cell times x. Fields take turns among the chains, which are added up at the
 // end: one sum alone would wait for itself at every column.
@@ -136,7 +125,7 @@ GLASSCHAT_INLINE inline void multiply_tile(const MatmulTask& task, int64_t tile,
         unroll<Rows>([&](auto row) GLASSCHAT_INLINE { total(sums[row]).store(results + row * kTileRows); });
     }
     for (int row = 0; row < Rows; row++) {
-        finish(task, tile, first_row + row, results + row * kTileRows);
+        finish(matrix, task.y, task.type, tile, first_row + row, results + row * kTileRows);
     }
 }
 
@@ -202,7 +191,7 @@ GLASSCHAT_INLINE inline void multiply_panel(const MatmulTask& task, const float*
     unroll<Rows * Tiles>([&](auto i) GLASSCHAT_INLINE { sum[i / Tiles][i % Tiles].store(kept + i * kTileRows); });
     if (first + count == columns) {
         for (int i = 0; i < Rows * Tiles; i++) {
-            finish(task, tile + i % Tiles, row + i / Tiles, kept + i * kTileRows);
+            finish(task.matrix, task.y, task.type, tile + i % Tiles, row + i / Tiles, kept + i * kTileRows);
         }
     }
 }

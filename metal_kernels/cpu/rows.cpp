@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "cpu/dispatch.h"
-#include "cpu/pool.h"
+#include "cpu/share_rows.h"
 
 namespace glasschat::cpu {
 
@@ -13,20 +13,6 @@ namespace {
 
 const RowKernels& kernels() {
     return GLASSCHAT_IN_FORCE(Rows);
-}
-
-// Numbers below which waking other threads costs more than they bring.
-constexpr int64_t kWorthSharing = 1 << 14;
-
-template <class Body>
-void share_rows(int64_t rows, int64_t width, const Body& body) {
-    if (rows * width < kWorthSharing) {
-        return body(0, rows);
-    }
-    const int64_t step = std::max<int64_t>(1, rows / (4 * threads()));
-    parallel_for((rows + step - 1) / step, [&](int64_t chunk) {
-        body(chunk * step, std::min(rows, (chunk + 1) * step));
-    });
 }
 
 }  // namespace

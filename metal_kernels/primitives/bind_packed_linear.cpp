@@ -21,7 +21,14 @@ void bind_packed_linear(nb::module_& module) {
                "bias"_a = nb::none());
     module.def("unpack", &unpack, "matrix"_a, "ids"_a = nb::none());
     module.def("take_rows", &take_rows, "matrix"_a, "ids"_a, "dtype"_a);
-    module.def("packed_linear", &packed_linear, "x"_a, "matrix"_a);
+    module.def(
+        "packed_linear",
+        [](const mx::array& x, const Matrix& matrix) { return packed_linear(x, matrix, Rounding::none); }, "x"_a,
+        "matrix"_a);
+    module.def(
+        "int8_linear",
+        [](const mx::array& x, const Matrix& matrix) { return packed_linear(x, matrix, Rounding::int8); }, "x"_a,
+        "matrix"_a);
 }
 
 }  // namespace glasschat

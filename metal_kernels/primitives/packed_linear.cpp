@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/int8_matmul.h"
 #include "cpu/matmul.h"
 #include "mlx/allocator.h"
 #include "mlx/backend/cpu/encoder.h"
@@ -76,7 +77,8 @@ std::vector<int64_t> checked(const cpu::PackedMatrix& matrix, const mx::array& i
 
 class PackedLinear : public CpuPrimitive {
   public:
-    PackedLinear(mx::Stream stream, Matrix matrix) : CpuPrimitive(stream), matrix_(std::move(matrix)) {}
+    PackedLinear(mx::Stream stream, Matrix matrix, Rounding rounding)
+        : CpuPrimitive(stream), matrix_(std::move(matrix)), rounding_(rounding) {}
 
     const char* name() const override { return "PackedLinear"; }
 
@@ -92,11 +94,16 @@ class PackedLinear : public CpuPrimitive {
         encoder.set_output_array(y);
         const cpu::Activations activations{x.data<void>(), y.data<void>(), float_type(x.dtype(), "activations"),
                                            static_cast<int64_t>(x.size()) / matrix_->columns()};
-        encoder.dispatch([matrix = matrix_, activations] { cpu::matmul(*matrix, activations); });
+        if (rounding_ == Rounding::int8) {
+            encoder.dispatch([matrix = matrix_, activations] { cpu::int8_matmul(*matrix, activations); });
+        } else {
+            encoder.dispatch([matrix = matrix_, activations] { cpu::matmul(*matrix, activations); });
+        }
     }
 
   private:
     Matrix matrix_;
+    Rounding rounding_;
 };
 
 }  // namespace
@@ -167,13 +174,15 @@ mx::array take_rows(const Matrix& matrix, const mx::array& ids, mx::Dtype type) 
     return taken;
 }
 
-mx::array packed_linear(const mx::array& x, const Matrix& matrix) {
+mx::array packed_linear(const mx::array& x, const Matrix& matrix, Rounding rounding) {
     float_type(x.dtype(), "activations");
     need(x.ndim() >= 1 && x.shape(-1) == matrix->columns(), "activations have as many columns as the matrix");
+    need(rounding == Rounding::none || matrix->quantized(),
+         "activations are rounded to int8 for quantized matrices alone");
     const mx::Stream stream = cpu_stream();
     mx::Shape shape = x.shape();
     shape.back() = static_cast<int>(matrix->rows());
-    return mx::array(std::move(shape), x.dtype(), std::make_shared<PackedLinear>(stream, matrix),
+    return mx::array(std::move(shape), x.dtype(), std::make_shared<PackedLinear>(stream, matrix, rounding),
                      {mx::contiguous(x, false, stream)});
 }
 

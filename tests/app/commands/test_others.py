@@ -94,3 +94,28 @@ def test_doctor_finds_a_directory_that_can_not_be_written(glasschat, monkeypatch
     outcome = glasschat("doctor")
     assert outcome.code == 1
     assert "GLASSCHAT_DATA" in outcome.out
+
+
+def test_accuracy_says_how_far_predictions_move(glasschat, model):
+    outcome = glasschat("accuracy", "--model", model, "--tokens", 20, "--change", "kernels=reference")
+    assert outcome.code == 0
+    for word in ("kernels auto → reference", "perplexity", "log-prob", "same choice"):
+        assert word in outcome.out
+    asked = ("accuracy", "--model", model, "--tokens", 20, "--change", "dtype=bfloat16", "--json")
+    assert 0 < glasschat(*asked).json["mean"] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--change", "activations"), "OPTION=VALUE"),
+        (("--change", "speed=fast"), "OPTION=VALUE"),
+        (("--change", "max_num_seqs=3"), "no effect"),
+        (("--change", "activations=int3"), "exact, int8"),
+        (("--text", "nowhere.txt"), "nowhere.txt"),
+    ],
+)
+def test_accuracy_refuses_what_it_can_not_compare(glasschat, model, flags, told):
+    outcome = glasschat("accuracy", "--model", model, *flags)
+    assert outcome.code == 2
+    assert told in outcome.err

@@ -32,8 +32,21 @@ def matrix(weight: Weight) -> Array:
 
 
 def linear(x: mx.array, weight: Weight) -> Array:
-    y = wide(x) @ matrix(weight).T
+    return product(wide(x), weight)
+
+
+def product(x: Array, weight: Weight) -> Array:
+    y = x @ matrix(weight).T
     return y if weight.bias is None else y + wide(weight.bias)
+
+
+def rounded(x: mx.array, group_size: int) -> Array:
+    """x as int8 with a scale for each group. The integers are found in float32, where ties are what they are there."""
+    groups = np.array(x.astype(mx.float32)).reshape(x.shape[0], -1, group_size)
+    largest = np.abs(groups).max(-1, keepdims=True)
+    inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 0)
+    scaled: Array = np.rint(groups * inverse).astype(np.float64) * (largest / np.float32(127))
+    return scaled.reshape(x.shape)
 
 
 def rms_norm(x: mx.array, weight: mx.array, eps: float) -> Array:

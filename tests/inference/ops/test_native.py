@@ -66,6 +66,35 @@ def test_products_are_exact_up_to_rounding(level: str, weight: Weight, rows: int
     assert np.all(np.abs(oracle.wide(found) - expected) <= allowed)
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(weights(), st.sampled_from([1, 2, 3, 5, 8, 9, 12, 13, 24, 37]), st.sampled_from(DTYPES), seeds)
+def test_products_of_int8_differ_by_the_rounding_of_x_alone(
+    level: str, weight: Weight, rows: int, dtype: mx.Dtype, seed: int
+) -> None:
+    x = draw_array(seed, rows, weight.shape[1], dtype=dtype)
+    rounded = oracle.rounded(x, weight.group_size) if isinstance(weight, QuantizedWeight) else oracle.wide(x)
+    expected = oracle.product(rounded, weight)
+    found = native.int8_linear(x, pack(weight))
+    assert found.dtype == dtype
+    size = np.abs(rounded) @ np.abs(oracle.matrix(weight)).T
+    allowed = ROUNDING[dtype] * np.abs(expected) + 2**-22 * np.sqrt(weight.shape[1]) * size + 2**-25
+    assert np.all(np.abs(oracle.wide(found) - expected) <= allowed)
+
+
+def test_rows_of_zeros_and_of_one_large_number_are_rounded_too(level: str) -> None:
+    weight = QuantizedWeight(*mx.quantize(draw_array(0, 16, 64), 64, 4), 4, 64)
+    x = mx.zeros((2, 64))
+    x[1, 5] = 1e30
+    found = np.array(native.int8_linear(x, pack(weight)))
+    np.testing.assert_allclose(found, [np.zeros(16), 1e30 * oracle.matrix(weight)[:, 5]], rtol=1e-5, atol=1e25)
+
+
+def test_int8_is_refused_for_floats() -> None:
+    module: Any = metal_kernels.native
+    with pytest.raises(ValueError, match="quantized"):
+        module.int8_linear(mx.zeros((1, 8)), pack(DenseWeight(mx.zeros((4, 8)))).matrix)
+
+
 @settings(max_examples=60, deadline=None)
 @given(weights())
 def test_packing_loses_nothing(weight: Weight) -> None:

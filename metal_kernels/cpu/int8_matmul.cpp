@@ -1,0 +1,69 @@
+#include "cpu/int8_matmul.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <vector>
+
+#include "cpu/dispatch.h"
+#include "cpu/matmul_work.h"
+#include "cpu/pool.h"
+#include "cpu/share_rows.h"
+
+namespace glasschat::cpu {
+
+namespace {
+
+const Int8Kernels& kernels() {
+#if defined(__x86_64__)
+    return level() >= Level::avx512vnni ? kAvx512VnniInt8 : GLASSCHAT_IN_FORCE(Int8);
+#elif defined(__aarch64__)
+    return level() >= Level::i8mm      ? kI8mmInt8
+           : level() >= Level::dotprod ? kDotprodInt8
+                                       : GLASSCHAT_IN_FORCE(Int8);
+#else
+    return GLASSCHAT_IN_FORCE(Int8);
+#endif
+}
+
+Int8Rows rounded(const Int8Kernels& kernel, const PackedMatrix& matrix, const float* x, int64_t rows) {
+    static thread_local std::vector<int8_t> elements;
+    static thread_local std::vector<float> scales, sums;
+    const int64_t columns = matrix.columns(), groups = matrix.groups();
+    int8_t* to = scratch(elements, rows * columns);
+    float *to_scales = scratch(scales, rows * groups), *to_sums = scratch(sums, rows * groups);
+    share_rows(rows, columns, [&](int64_t first, int64_t end) {
+        kernel.quantize(x + first * columns, (end - first) * groups, matrix.group_size(), to + first * columns,
+                        to_scales + first * groups, to_sums + first * groups);
+    });
+    return {to, to_scales, to_sums};
+}
+
+}  // namespace
+
+void int8_matmul(const PackedMatrix& matrix, const Activations& activations) {
+    if (!matrix.quantized()) {
+        throw std::invalid_argument("activations are rounded to int8 for quantized matrices alone");
+    }
+    const Int8Kernels& kernel = kernels();
+    const int64_t rows = activations.rows, tiles = matrix.tiles();
+    const float* x = as_floats(activations, rows * matrix.columns());
+    const Int8Task task{matrix, rounded(kernel, matrix, x, rows), activations.y, activations.type, rows};
+    if (rows < kernel.many) {
+        const int64_t step = tiles_per_chunk(matrix, rows, 1);
+        parallel_for((tiles + step - 1) / step, [&](int64_t chunk) {
+            kernel.few_rows(task, chunk * step, std::min(tiles, (chunk + 1) * step));
+        });
+        return;
+    }
+    const int64_t step = tiles_per_chunk(matrix, rows, kernel.panel_tiles);
+    parallel_for((tiles + step - 1) / step, [&](int64_t chunk) {
+        static thread_local std::vector<uint8_t> panel;
+        static thread_local std::vector<float> sums;
+        const int64_t width = kernel.panel_tiles * kTileRows;
+        uint8_t* panel_start = scratch(panel, panel_groups(matrix.group_size()) * matrix.group_size() * width);
+        kernel.many_rows(task, chunk * step, std::min(tiles, (chunk + 1) * step), panel_start,
+                         scratch(sums, rows * width));
+    });
+}
+
+}  // namespace glasschat::cpu
