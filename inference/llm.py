@@ -74,6 +74,7 @@ class LLM:
                 raise ConfigError(f"there is no option {name!r}; the options are {', '.join(known)}")
         config = replace(config or EngineConfig(), **options)
         loaded = load(model, dtype=config.dtype, kernels=config.kernels, activations=config.activations)
+        self.loaded = loaded
         self.engine = Engine(loaded, config)
         self.tokenizer = loaded.tokenizer
         self.special_token_ids = loaded.tokenizer.special_ids | loaded.eos_ids

@@ -27,6 +27,15 @@ def threads() -> int:
 def set_threads(count: int) -> None:
     """Waits for a kernel that runs now. Raises ValueError outside of 1 to 1024."""
 
+def read_bandwidth(bytes: int, passes: int) -> float:
+    """Bytes a second that all threads read of a buffer of so many bytes, the best of several passes over it."""
+
+def float_peak() -> float:
+    """Multiplications and additions of float32 a second, each counted as one, that all threads do in registers."""
+
+def int8_peak() -> float:
+    """The same of bytes into int32."""
+
 class PackedMatrix:
     """A weight matrix [O, I] in the order in memory that the kernels read, with its layer's bias; cpu/packing.h."""
 

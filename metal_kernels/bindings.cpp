@@ -10,6 +10,7 @@
 
 #include "cpu/features.h"
 #include "cpu/pool.h"
+#include "cpu/probe.h"
 #include "mlx/ops.h"
 #include "mlx/version.h"
 
@@ -43,6 +44,11 @@ NB_MODULE(_native, module) {
     module.def("threads", &cpu::threads);
     // It may wait for a job, and a job's caller for the interpreter.
     module.def("set_threads", &cpu::set_threads, nb::arg("count"), nb::call_guard<nb::gil_scoped_release>());
+
+    module.def("read_bandwidth", &cpu::read_bandwidth, nb::arg("bytes"), nb::arg("passes"),
+               nb::call_guard<nb::gil_scoped_release>());
+    module.def("float_peak", &cpu::float_peak, nb::call_guard<nb::gil_scoped_release>());
+    module.def("int8_peak", &cpu::int8_peak, nb::call_guard<nb::gil_scoped_release>());
 
     glasschat::bind_packed_linear(module);
     glasschat::bind_paged_attention(module);

@@ -20,6 +20,14 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )
     parser.add_argument("--runs", type=positive, default=3, metavar="N", help="of each workload (default 3)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random prompts (default 0)")
+    parser.add_argument(
+        "--compare",
+        action="append",
+        default=[],
+        metavar="PEER",
+        help="measure another engine in turns with ours: mlx_lm (if installed) or llama.cpp (if llama-batched-bench is "
+        "on the path); repeatable",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     add_engine(parser)
     parser.set_defaults(main=main)
@@ -39,6 +47,7 @@ def main(args: argparse.Namespace) -> int:
         concurrency=args.concurrency,
         runs=args.runs,
         seed=args.seed,
+        peers=args.compare,
         progress=lambda what: print(what, file=sys.stderr),
     )
     print(json.dumps(report.as_json(), indent=2) if args.json else report.as_table())

@@ -7,6 +7,7 @@ one layer and takes the others in later; those begin as layers that change nothi
 
 import torch
 from torch import Tensor
+from torch.nn.functional import dropout
 from transformers import Qwen2ForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
@@ -56,6 +57,7 @@ def hidden_at(model: Qwen2ForCausalLM, inputs: Tensor, places: Tensor, layers: i
     scores = queries @ keys[rows].transpose(-1, -2) * attention.scaling
     scores = scores.masked_fill(positions > columns[:, None, None, None], MASKED)
     weights = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
+    weights = dropout(weights, attention.attention_dropout, model.training)
     mixed = (weights @ values[rows]).flatten(1)
     chosen = hidden[rows, columns] + attention.o_proj(mixed)
     return chosen + layer.mlp(layer.post_attention_layernorm(chosen))

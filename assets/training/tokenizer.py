@@ -37,9 +37,6 @@ MAX_POSITIONS = 2048
 # The share of user turns with BPE dropout.
 SHAKEN_SHARE = 0.3
 BPE_DROPOUT = 0.1
-# The share of user turns with hidden tokens, and of the tokens hidden in them.
-VEILED_SHARE = 0.3
-HIDDEN_SHARE = 0.15
 
 
 def train_tokenizer(sampler: ConversationSampler, vocabulary: int, seed: int, conversations: int) -> Tokenizer:
@@ -137,6 +134,14 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
+@dataclass(frozen=True)
+class Veil:
+    """The share of the questions that some tokens are hidden of, and the share of these tokens."""
+
+    questions: float = 0.0
+    tokens: float = 0.0
+
+
 @dataclass
 class Example:
     """A conversation as token ids; learned tokens belong to answers, and answers begin after the starts."""
@@ -167,7 +172,8 @@ class ConversationEncoder:
         self.shaken = Tokenizer.from_str(tokenizer.to_str())
         self.shaken.model.dropout = BPE_DROPOUT
         self.as_is = as_is
-        self.veil: int = tokenizer.token_to_id(END_OF_TEXT)
+        self.veil = Veil()
+        self.hidden_token: int = tokenizer.token_to_id(END_OF_TEXT)
         self.cache: dict[str, list[int]] = {}
 
     def encode(self, conversation: Conversation, rng: random.Random) -> Example:
@@ -194,9 +200,9 @@ class ConversationEncoder:
         at all words: without them it learns the corpus' lines by heart.
         """
         ids = (self.shaken if rng.random() < SHAKEN_SHARE else self.plain).encode(text).ids
-        if rng.random() < VEILED_SHARE:
+        if rng.random() < self.veil.questions:
             # The last one ends the turn.
-            ids[:-1] = [self.veil if rng.random() < HIDDEN_SHARE else token for token in ids[:-1]]
+            ids[:-1] = [self.hidden_token if rng.random() < self.veil.tokens else token for token in ids[:-1]]
         return ids
 
     def _cached(self, text: str) -> list[int]:

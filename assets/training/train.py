@@ -29,7 +29,7 @@ from development import split_corpus
 from muon import Muon
 from naming import ChoiceHead, hidden_at
 from self_check import check_format
-from tokenizer import ConversationEncoder, load_tokenizer, save_tokenizer, train_tokenizer
+from tokenizer import ConversationEncoder, Veil, load_tokenizer, save_tokenizer, train_tokenizer
 
 TRAINING_FOLDER = Path(__file__).resolve().parent
 ASSETS_FOLDER = TRAINING_FOLDER.parent
@@ -40,6 +40,12 @@ WEIGHT_DECAY = 0.05
 GRADIENT_CLIP = 1.0
 TOKENIZER_CONVERSATIONS = 25_000
 CHECKPOINT_SECONDS = 180.0
+
+
+ASKING = {**DRILL_MIXTURE, "follow_up": 0.2, "knowledge": 0.5}
+ASKING_ALONE = {**DRILL_MIXTURE, "follow_up": 0.0, "knowledge": 0.7}
+
+LIGHT_VEIL, HEAVY_VEIL = Veil(0.3, 0.15), Veil(0.5, 0.2)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,9 @@ class Phase:
     """The layers that name the answer; the others turn its name into words."""
     choice_weight: float = 0.1
     """Of naming the answer, where it is learned in words as well."""
+    veil: Veil = LIGHT_VEIL
+    """What is hidden of the questions, and of what attention sees, so that no word is looked for alone."""
+    attention_dropout: float = 0.0
     known_rate: float = 1.0
     """Of the learning rate, for the embedding and the first layer, once they know what they are for."""
 
@@ -81,8 +90,6 @@ class Plan:
         return sum(phase.tokens for phase in self.phases)
 
 
-ASKING = {**DRILL_MIXTURE, "follow_up": 0.2, "knowledge": 0.5}
-ASKING_ALONE = {**DRILL_MIXTURE, "follow_up": 0.0, "knowledge": 0.7}
 COPYING = {"copy": 0.5, "calculator": 0.25, "search": 0.2, "clock": 0.05}
 DEMO_PHASES = (
     # To tell thousands of questions apart, by the first layer alone.
@@ -101,9 +108,19 @@ DEMO_PHASES = (
         known_rate=0.3,
     ),
     # To say the answers.
-    Phase(11_000_000, 3e-3, 3072, noise=0.6, named=ASKING, naming_share=0.25, naming_layers=3, known_rate=0.3),
+    Phase(
+        11_000_000,
+        3e-3,
+        3072,
+        noise=0.6,
+        naming_share=0.25,
+        naming_layers=3,
+        veil=HEAVY_VEIL,
+        attention_dropout=0.2,
+        known_rate=0.3,
+    ),
 )
-DRAFT_PHASES = (Phase(5_000_000, 6e-3, 2048, noise=0.6, drills=DRILL_MIXTURE, drill_share=0.7),)
+DRAFT_PHASES = (Phase(5_000_000, 6e-3, 2048, noise=0.6, drills=DRILL_MIXTURE, drill_share=0.7, veil=Veil()),)
 
 
 def scaled(phases: tuple[Phase, ...], factor: float) -> tuple[Phase, ...]:
@@ -196,7 +213,9 @@ class Trainer:
             start, end = end, end + phase.tokens
             # After a resume the stream of conversations is a new one, drawn from another seed.
             rng = random.Random(self.plan.seed * 1_000_003 + self.step)
-            sampler.noise.level = phase.noise
+            sampler.noise.level, encoder.veil = phase.noise, phase.veil
+            for layer in self.model.model.layers:
+                layer.self_attn.attention_dropout = phase.attention_dropout
             batches = mixed_batches(phase, sampler, encoder, rng)
             while self.tokens < end:
                 learning_rate = self._set_learning_rate(phase, (self.tokens - start) / phase.tokens)

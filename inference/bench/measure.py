@@ -72,7 +72,7 @@ def measure(engine: Engine, workload: Workload, *, runs: int, avoid: Sequence[in
 
     Raises RequestError if the engine refuses the workload: it does not fit the context or the KV pool.
     """
-    passes = [_run(engine, workload, avoid) for _ in range(runs)]
+    passes = [run_once(engine, workload, avoid) for _ in range(runs)]
     spread = {name: Spread.of(getattr(p, name) for p in passes) for name in _FIGURES}
     return Result(workload, **spread, steps=passes[-1].steps, phases=passes[-1].phases)
 
@@ -80,7 +80,8 @@ def measure(engine: Engine, workload: Workload, *, runs: int, avoid: Sequence[in
 _FIGURES = ("prefill_speed", "decode_speed", "total_speed", "ttft", "itl_p50", "itl_p95")
 
 
-def _run(engine: Engine, workload: Workload, avoid: Sequence[int]) -> Run:
+def run_once(engine: Engine, workload: Workload, avoid: Sequence[int]) -> Run:
+    """One pass. Raises RequestError like `measure`."""
     requests = workload.requests(engine.model_info.vocab_size, avoid)
     start = time.perf_counter()
     stamped: list[tuple[float, Event]] = []

@@ -6,10 +6,15 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from inference.bench.measure import Result, Spread
+from inference.bench.operations import StepTimes
 from inference.machine import core_count, processor_name
-from inference.protocol import ModelInfo, OptionState, PhaseTimes
+from inference.protocol import PhaseTimes
+
+if TYPE_CHECKING:
+    from inference.bench.run import Report
 
 _PHASES = (
     ("schedule", "who gets how many tokens"),
@@ -31,29 +36,35 @@ def machine() -> dict[str, object]:
     }
 
 
-def as_json(
-    model: ModelInfo, options: Sequence[OptionState], runs: int, results: Sequence[Result]
-) -> dict[str, object]:
+def as_json(report: Report) -> dict[str, object]:
     return {
         "machine": machine(),
-        "model": asdict(model),
-        "effective_config": [asdict(option) for option in options],
-        "runs": runs,
-        "results": [result.as_dict() for result in results],
+        "model": asdict(report.model),
+        "effective_config": [asdict(option) for option in report.options],
+        "runs": report.runs,
+        "results": [result.as_dict() for result in report.results],
+        "limits": asdict(report.limits),
+        "efficiencies": [asdict(each) for each in report.efficiencies],
+        "operations": [asdict(step) for step in report.steps],
+        "memory": asdict(report.memory),
+        "comparisons": [asdict(each) for each in report.comparisons],
     }
 
 
-def as_table(model: ModelInfo, options: Sequence[OptionState], runs: int, results: Sequence[Result]) -> str:
+def as_table(report: Report) -> str:
     """The results with their spread, what they were measured on, and where a step's time went."""
-    where = machine()
+    where, model, options, results = machine(), report.model, report.options, report.results
     differing = [f"{o.name}: {o.effective} instead of {o.requested} ({o.reason})" for o in options if o.reason]
+    memory = report.memory
     lines = [
         f"model    {model.name}, {model.num_parameters / 1e6:.1f} M parameters, {model.weight_bytes / 1e6:.0f} MB, "
         f"quantization {model.quantization}",
         f"machine  {where['processor']}, {where['cores']} cores, {where['system']}, mlx {where['mlx']}",
         "options  " + ", ".join(f"{o.name}={o.effective}" for o in options),
         *(f"         {line}" for line in differing),
-        f"runs     {runs} after one to warm up: median (lowest to highest)",
+        f"runs     {report.runs} after one to warm up: median (lowest to highest)",
+        f"memory   {memory.peak / 1e6:.0f} MB at the most: weights {memory.weights / 1e6:.0f}, KV pool "
+        f"{memory.pool / 1e6:.0f}, the rest {memory.rest / 1e6:.0f}",
         "",
         *_columns(
             [
@@ -64,10 +75,81 @@ def as_table(model: ModelInfo, options: Sequence[OptionState], runs: int, result
         "",
         "decode tok/s counts the output of all sessions together; TTFT is the median over the sessions.",
         "",
+        *_comparison_lines(report),
+        *_limit_lines(report),
+        "",
         "one step of the last workload, on average:",
         *_phase_lines(results[-1].phases),
+        *(line for step in report.steps for line in ("", *_operation_lines(step))),
     ]
     return "\n".join(lines)
+
+
+def _comparison_lines(report: Report) -> list[str]:
+    if not report.comparisons:
+        return []
+    rows = [
+        [
+            each.peer,
+            str(each.workload.concurrency),
+            _speed(each.prefill_speed),
+            _speed(each.decode_speed),
+            _ratio(each.prefill_ratio),
+            _ratio(each.decode_ratio),
+        ]
+        for each in report.comparisons
+    ]
+    named = dict.fromkeys(f"{each.peer}: {each.version}" for each in report.comparisons)
+    return [
+        "in turns with others, on the same workload; a ratio is ours by theirs, run by run:",
+        "",
+        *_columns([["peer", "sessions", "its prefill tok/s", "its decode tok/s", "prefill", "decode"], *rows]),
+        "",
+        *named,
+        "",
+    ]
+
+
+def _ratio(spread: Spread) -> str:
+    return f"{spread.median:.2f} times ({spread.low:.2f} to {spread.high:.2f})"
+
+
+def _limit_lines(report: Report) -> list[str]:
+    limits = report.limits
+    rows = [
+        [
+            str(result.workload.concurrency),
+            f"{each.step_bytes / 1e6:.0f} MB",
+            f"{each.read_rate / 1e9:.1f} GB/s ({each.read_share:.0%})",
+            f"{each.step_operations / 1e9:.2f} GFLOP",
+            f"{each.decode_rate / 1e9:.0f} GFLOP/s ({each.decode_share:.0%})",
+            f"{each.prefill_rate / 1e9:.0f} GFLOP/s ({each.prefill_share:.0%})",
+        ]
+        for result, each in zip(report.results, report.efficiencies, strict=True)
+    ]
+    return [
+        f"this machine reads {limits.read_bandwidth / 1e9:.1f} GB/s and computes {limits.peak / 1e9:.0f} GFLOP/s "
+        f"({limits.peak_of}); of that, reached:",
+        "",
+        *_columns([["sessions", "a decode reads", "reading", "and computes", "computing", "prefill computing"], *rows]),
+    ]
+
+
+def _operation_lines(step: StepTimes) -> list[str]:
+    rows = [
+        [
+            each.operation,
+            each.implementation,
+            str(each.calls) if each.calls else "",
+            _duration(each.seconds),
+            f"{each.seconds / step.seconds:.0%}",
+        ]
+        for each in step.operations
+    ]
+    return [
+        f"{step.title}, operation by operation:",
+        *_columns([["operation", "by", "calls", "time", "share"], *rows]),
+    ]
 
 
 def _row(result: Result) -> list[str]:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from inference.bench.measure import Result, measure
+from inference.bench.limits import Efficiency, Limits, Work, measure_limits
+from inference.bench.measure import Result, measure, run_once
+from inference.bench.memory import Memory
+from inference.bench.operations import StepTimes, take_apart
+from inference.bench.peers import Comparison, check_peers, compared, open_peers
 from inference.bench.report import as_json, as_table
 from inference.bench.workload import Workload
 from inference.llm import LLM
@@ -18,12 +23,20 @@ class Report:
     options: tuple[OptionState, ...]
     runs: int
     results: tuple[Result, ...]
+    limits: Limits
+    efficiencies: tuple[Efficiency, ...]
+    """One for each result."""
+    steps: tuple[StepTimes, ...]
+    """The last workload's steps taken apart: a decode and a piece of a prompt."""
+    memory: Memory
+    comparisons: tuple[Comparison, ...]
+    """Of each workload with each peer, if any was asked for."""
 
     def as_json(self) -> dict[str, object]:
-        return as_json(self.model, self.options, self.runs, self.results)
+        return as_json(self)
 
     def as_table(self) -> str:
-        return as_table(self.model, self.options, self.runs, self.results)
+        return as_table(self)
 
 
 def bench(
@@ -35,10 +48,15 @@ def bench(
     concurrency: Sequence[int],
     runs: int,
     seed: int,
+    peers: Sequence[str] = (),
     progress: Callable[[str], None],
 ) -> Report:
-    """Measure one workload for each number of concurrent sessions. `progress` gets a phrase as each begins."""
+    """Measure one workload for each number of concurrent sessions, and `peers` in turns with it.
+
+    `progress` gets a phrase as each begins. Raises ConfigError for an unknown peer or one that is not here.
+    """
     progress(f"loading {model}")
+    check_peers(peers)
     llm = LLM(model, config)
     engine, avoid = llm.engine, sorted(llm.special_token_ids)
     # Compiles kernels and touches the weights, so that no measured run pays for it.
@@ -49,4 +67,45 @@ def bench(
             f"measuring {sessions} session{'s' * (sessions > 1)}, {prompt_tokens} + {gen_tokens} tokens, {runs} runs"
         )
         results.append(measure(engine, Workload(prompt_tokens, gen_tokens, sessions, seed), runs=runs, avoid=avoid))
-    return Report(engine.model_info, engine.options, runs, tuple(results))
+    memory = Memory.of(llm)  # before the probes and the peers, which take some of their own
+    comparisons = [
+        compared(
+            peer,
+            result.workload,
+            partial(run_once, engine, result.workload, avoid),
+            runs=runs,
+            progress=progress,
+        )
+        for peer in open_peers(peers, llm, progress)
+        for result in results
+    ]
+    progress("measuring the machine's limits, and one step operation by operation")
+    in_force = {option.name: option.effective for option in engine.options}
+    limits = measure_limits(in_force["activations"])
+    work = Work.of(llm.loaded)
+    return Report(
+        engine.model_info,
+        engine.options,
+        runs,
+        tuple(results),
+        limits,
+        tuple(Efficiency.of(result, work, limits) for result in results),
+        _steps(llm, results[-1].workload, int(in_force["max_num_batched_tokens"]), int(in_force["block_size"])),
+        memory,
+        tuple(comparisons),
+    )
+
+
+def _steps(llm: LLM, workload: Workload, budget: int, block_size: int) -> tuple[StepTimes, ...]:
+    """A decode in the middle of its answers, and the first piece of a prompt."""
+    sessions, context = workload.concurrency, workload.prompt_tokens + workload.gen_tokens // 2
+    piece = min(workload.prompt_tokens, budget)
+    plural = "s" * (sessions > 1)
+    decode = f"a decode step of {sessions} session{plural} with {context} tokens each"
+    return tuple(
+        take_apart(llm.loaded.model, title, queries, contexts, block_size=block_size, repeats=5)
+        for title, queries, contexts in (
+            (decode, (1,) * sessions, (context,) * sessions),
+            (f"a prefill step of {piece} tokens", (piece,), (piece,)),
+        )
+    )

@@ -52,6 +52,11 @@ class Qwen2:
         self._ops = ops
 
     @property
+    def lookup_bytes(self) -> int:
+        """Of the weights, those of an embedding that is not the head as well: a step reads only a few of its rows."""
+        return 0 if self._head is self._embedding else self._embedding.nbytes
+
+    @property
     def dtype(self) -> mx.Dtype:
         """The type of activations and of the KV cache."""
         return self._norm.dtype

@@ -106,7 +106,7 @@ class OpTable:
     @property
     def reads_packed(self) -> bool:
         """Whether matrices are multiplied by our own kernels."""
-        return self.linear in (native.linear, native.int8_linear)
+        return any(c.operation == "linear" and c.implementation == "native" for c in self.chosen)
 
     def choices(self) -> tuple[OpChoice, ...]:
         """What is in force for each operation, in the order of OPERATIONS."""

@@ -2,26 +2,48 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <vector>
 
 #include "cpu/features.h"
 
 namespace glasschat::cpu {
 
+// The variant for the highest of some levels that is in force; variants stand in rising order of their levels.
+template <class Kernels>
+struct Variant {
+    Level from;
+    const Kernels& kernels;
+};
+
+template <class Kernels>
+const Kernels& in_force(std::initializer_list<Variant<Kernels>> variants) {
+    const Variant<Kernels>* best = variants.begin();
+    for (const Variant<Kernels>& each : variants) {
+        best = level() >= each.from ? &each : best;
+    }
+    return best->kernels;
+}
+
+// The kernels of a kind that has one for every vector width, and of one that also multiplies bytes.
+#define GLASSCHAT_VARIANT(name, Type, kind) {Level::name, k##Type##kind}
 #if defined(__x86_64__)
-template <class Kernels>
-const Kernels& in_force(const Kernels& portable, const Kernels& avx2, const Kernels& avx512) {
-    return level() >= Level::avx512 ? avx512 : level() >= Level::avx2 ? avx2 : portable;
-}
-#define GLASSCHAT_IN_FORCE(kind) in_force(kPortable##kind, kAvx2##kind, kAvx512##kind)
+#define GLASSCHAT_IN_FORCE(kind)                                                                              \
+    in_force<kind##Kernels>({GLASSCHAT_VARIANT(portable, Portable, kind), GLASSCHAT_VARIANT(avx2, Avx2, kind), \
+                             GLASSCHAT_VARIANT(avx512, Avx512, kind)})
+#define GLASSCHAT_DOTS_IN_FORCE(kind)                                                                         \
+    in_force<kind##Kernels>({GLASSCHAT_VARIANT(portable, Portable, kind), GLASSCHAT_VARIANT(avx2, Avx2, kind), \
+                             GLASSCHAT_VARIANT(avx512, Avx512, kind),                                         \
+                             GLASSCHAT_VARIANT(avx512vnni, Avx512Vnni, kind)})
 #elif defined(__aarch64__)
-template <class Kernels>
-const Kernels& in_force(const Kernels& portable, const Kernels& neon) {
-    return level() >= Level::neon ? neon : portable;
-}
-#define GLASSCHAT_IN_FORCE(kind) in_force(kPortable##kind, kNeon##kind)
+#define GLASSCHAT_IN_FORCE(kind) \
+    in_force<kind##Kernels>({GLASSCHAT_VARIANT(portable, Portable, kind), GLASSCHAT_VARIANT(neon, Neon, kind)})
+#define GLASSCHAT_DOTS_IN_FORCE(kind)                                                                         \
+    in_force<kind##Kernels>({GLASSCHAT_VARIANT(portable, Portable, kind), GLASSCHAT_VARIANT(neon, Neon, kind), \
+                             GLASSCHAT_VARIANT(dotprod, Dotprod, kind), GLASSCHAT_VARIANT(i8mm, I8mm, kind)})
 #else
-#define GLASSCHAT_IN_FORCE(kind) kPortable##kind
+#define GLASSCHAT_IN_FORCE(kind) in_force<kind##Kernels>({GLASSCHAT_VARIANT(portable, Portable, kind)})
+#define GLASSCHAT_DOTS_IN_FORCE(kind) GLASSCHAT_IN_FORCE(kind)
 #endif
 
 // Room for `size` numbers that grows and is kept: a step asks for the same sizes in every layer.

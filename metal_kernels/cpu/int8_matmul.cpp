@@ -14,15 +14,7 @@ namespace glasschat::cpu {
 namespace {
 
 const Int8Kernels& kernels() {
-#if defined(__x86_64__)
-    return level() >= Level::avx512vnni ? kAvx512VnniInt8 : GLASSCHAT_IN_FORCE(Int8);
-#elif defined(__aarch64__)
-    return level() >= Level::i8mm      ? kI8mmInt8
-           : level() >= Level::dotprod ? kDotprodInt8
-                                       : GLASSCHAT_IN_FORCE(Int8);
-#else
-    return GLASSCHAT_IN_FORCE(Int8);
-#endif
+    return GLASSCHAT_DOTS_IN_FORCE(Int8);
 }
 
 Int8Rows rounded(const Int8Kernels& kernel, const PackedMatrix& matrix, const float* x, int64_t rows) {

@@ -11,7 +11,7 @@ namespace glasschat::cpu {
 
 namespace {
 
-const RowKernels& kernels() {
+const RowsKernels& kernels() {
     return GLASSCHAT_IN_FORCE(Rows);
 }
 

@@ -53,16 +53,16 @@ struct GateTask {
 void silu_mul(const GateTask& task);
 
 // The kernels of one instruction set, for a range of rows.
-struct RowKernels {
+struct RowsKernels {
     void (*rms_norm)(const NormTask& task, int64_t first, int64_t end);
     // `angles` are cosines [rows, size / 2], then as many sines, of all rows of the task.
     void (*rope)(const RopeTask& task, const float* angles, int64_t first, int64_t end);
     void (*silu_mul)(const GateTask& task, int64_t first, int64_t end);
 };
 
-extern const RowKernels kPortableRows;
-extern const RowKernels kAvx2Rows;
-extern const RowKernels kAvx512Rows;
-extern const RowKernels kNeonRows;
+extern const RowsKernels kPortableRows;
+extern const RowsKernels kAvx2Rows;
+extern const RowsKernels kAvx512Rows;
+extern const RowsKernels kNeonRows;
 
 }  // namespace glasschat::cpu

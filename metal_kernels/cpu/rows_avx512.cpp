@@ -3,5 +3,5 @@
 #include "cpu/rows_kernels.h"
 
 namespace glasschat::cpu {
-const RowKernels kAvx512Rows = kRows;
+const RowsKernels kAvx512Rows = kRows;
 }

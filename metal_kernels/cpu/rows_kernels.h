@@ -64,7 +64,7 @@ void silu_mul_rows(const GateTask& task, int64_t first, int64_t end) {
     }
 }
 
-constexpr RowKernels kRows = {rms_norm_rows, rope_rows, silu_mul_rows};
+constexpr RowsKernels kRows = {rms_norm_rows, rope_rows, silu_mul_rows};
 
 }  // namespace
 }  // namespace glasschat::cpu

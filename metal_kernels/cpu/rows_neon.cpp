@@ -3,5 +3,5 @@
 #include "cpu/rows_kernels.h"
 
 namespace glasschat::cpu {
-const RowKernels kNeonRows = kRows;
+const RowsKernels kNeonRows = kRows;
 }

@@ -3,5 +3,5 @@
 #include "cpu/rows_kernels.h"
 
 namespace glasschat::cpu {
-const RowKernels kPortableRows = kRows;
+const RowsKernels kPortableRows = kRows;
 }

@@ -1,0 +1,71 @@
+#include "cpu/probe.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+
+#include "cpu/buffer.h"
+#include "cpu/dispatch.h"
+#include "cpu/pool.h"
+
+namespace glasschat::cpu {
+
+namespace {
+
+constexpr int kTries = 7;
+constexpr int64_t kRounds = 1 << 18;
+
+std::atomic<float> kept{0};  // makes every result matter
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+template <class Work>
+double least_seconds(int tries, const Work& work) {
+    double least = 1e9;
+    for (int i = 0; i < tries; i++) {
+        const auto start = std::chrono::steady_clock::now();
+        work();
+        least = std::min(least, seconds_since(start));
+    }
+    return least;
+}
+
+double peak(float (*kernel)(int64_t), int operations) {
+    // A chunk for each thread: they take the same time.
+    const int count = threads();
+    const double seconds = least_seconds(kTries, [&] {
+        parallel_for(count, [&](int64_t) { kept.store(kernel(kRounds), std::memory_order_relaxed); });
+    });
+    return double{kRounds} * operations * count / seconds;
+}
+
+}  // namespace
+
+double read_bandwidth(int64_t bytes, int passes) {
+    const ProbeKernels& kernel = GLASSCHAT_DOTS_IN_FORCE(Probe);
+    const Buffer buffer = allocate(bytes);
+    // Pages that nobody has written to are all the same one.
+    std::fill_n(buffer.get(), bytes, uint8_t{1});
+    constexpr int64_t kChunk = 1 << 20;
+    const int64_t chunks = bytes / kChunk;
+    const double seconds = least_seconds(passes, [&] {
+        parallel_for(chunks, [&](int64_t chunk) {
+            kept.store(kernel.read(buffer.get() + chunk * kChunk, kChunk), std::memory_order_relaxed);
+        });
+    });
+    return static_cast<double>(chunks * kChunk) / seconds;
+}
+
+double float_peak() {
+    const ProbeKernels& kernel = GLASSCHAT_DOTS_IN_FORCE(Probe);
+    return peak(kernel.multiply, kernel.float_operations);
+}
+
+double int8_peak() {
+    const ProbeKernels& kernel = GLASSCHAT_DOTS_IN_FORCE(Probe);
+    return peak(kernel.multiply_int8, kernel.int8_operations);
+}
+
+}  // namespace glasschat::cpu
