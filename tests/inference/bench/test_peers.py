@@ -71,8 +71,13 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.parent.mkdir()
     result = json.dumps({"pp": 8, "tg": 4, "speed_pp": 123.5, "speed_tg": 45.25})
     program.write_text(
-        f"#!/bin/sh\necho \"$@\" >> {tmp_path}/calls\n[ $1 = --version ] && echo 'version: 42 (abc)' && exit 0\n"
-        f"[ -e {tmp_path}/broken ] && echo 'no such model' && exit 3\necho 'llama_model_loader: noise'\necho '{result}'\n"
+        f"""#!/bin/sh
+echo "$@" >> {tmp_path}/calls
+[ $1 = --version ] && echo 'version: 42 (abc)' && exit 0
+[ -e {tmp_path}/broken ] && echo 'no such model' && exit 3
+echo 'llama_model_loader: noise'
+echo '{result}'
+"""
     )
     program.chmod(program.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
@@ -101,7 +106,7 @@ def test_a_peer_that_is_not_here_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="llama-batched-bench"):
         LlamaCpp(LLM(str(tiny.checkpoint(tmp_path))), silent)
-    with pytest.raises(ConfigError, match="mlx_lm and llama.cpp"):
+    with pytest.raises(ConfigError, match=r"mlx_lm and llama\.cpp"):
         check_peers(["vllm"])
 
 
