@@ -108,3 +108,9 @@ def rope(x: mx.array, positions: mx.array, theta: float) -> mx.array:
 
 def silu_mul(gate: mx.array, up: mx.array) -> mx.array:
     """`gate * sigmoid(gate) * up`, all [T, I]. Raises ValueError for other shapes and types."""
+
+def largest(x: mx.array, count: int) -> mx.array:
+    """Ids [R, count] of the largest numbers of each row of x [R, V] float32, the largest first, ties by id.
+
+    Raises ValueError for another shape or type, and for a count outside of 1 to V.
+    """

@@ -203,7 +203,7 @@ class Engine:
         if logits is None:
             return batch, []
         states = [self._live[chunk.request.request_id].sampling for chunk in batch.sampling]
-        sampled = sample(logits, states)
+        sampled = sample(logits, states, self._runner.ops.largest)
         clock.lap("sample")
         return batch, sampled
 

@@ -140,6 +140,12 @@ def _paged_attention(operation: Callable[..., mx.array], dtype: mx.Dtype) -> lis
     return [operation(queries, kv.keys[0], kv.values[0], layout, _SIZE**-0.5)]
 
 
+def _largest(operation: Callable[..., mx.array], dtype: mx.Dtype) -> list[mx.array]:
+    # Ids are compared, and so all numbers of a row differ. Logits are float32 whatever the model's type.
+    rows = mx.concatenate([_random(3, (1, 5000), mx.float32), mx.arange(5000, dtype=mx.float32)[None] - 2500])
+    return [operation(rows, count) for count in (1, 40, 5000)]
+
+
 _CASES: Mapping[str, _Case] = {
     "linear": _linear,
     "embedding": _embedding,
@@ -148,5 +154,6 @@ _CASES: Mapping[str, _Case] = {
     "silu_mul": _silu_mul,
     "write_kv": _write_kv,
     "paged_attention": _paged_attention,
+    "largest": _largest,
 }
 assert _CASES.keys() == OPERATIONS.keys()

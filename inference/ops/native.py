@@ -54,3 +54,7 @@ def write_kv(kv: PagedKV, layer: int, k: mx.array, v: mx.array, layout: RaggedLa
 
 def paged_attention(q: mx.array, keys: mx.array, values: mx.array, layout: RaggedLayout, scale: float) -> mx.array:
     return native.paged_attention(q, keys, values, layout.native, scale)
+
+
+def largest(x: mx.array, count: int) -> mx.array:
+    return native.largest(x, count)

@@ -117,3 +117,8 @@ def _dequantize(weight: QuantizedWeight) -> mx.array:
     groups = q.reshape(outputs, -1, weight.group_size).astype(mx.float32)
     matrix = groups * weight.scales[..., None].astype(mx.float32) + weight.biases[..., None].astype(mx.float32)
     return matrix.reshape(outputs, inputs).astype(weight.dtype)
+
+
+def largest(x: mx.array, count: int) -> mx.array:
+    """Ids of the `count` largest of each row, the largest first, of equal ones the lower id: [R, V] -> [R, count]."""
+    return mx.argsort(-x, axis=-1)[:, :count].astype(mx.uint32)

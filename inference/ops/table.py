@@ -40,6 +40,7 @@ OPERATIONS: Mapping[str, Operation] = {
         "silu_mul": "SwiGLU's gate: silu(gate) * up",
         "write_kv": "put this step's keys and values into their slots of the KV cache",
         "paged_attention": "attention over the KV cache through block tables",
+        "largest": "find the largest logits, to draw one of them",
     }.items()
 }
 
@@ -78,6 +79,7 @@ class OpTable:
     silu_mul: Callable[[mx.array, mx.array], mx.array]
     write_kv: Callable[[PagedKV, int, mx.array, mx.array, RaggedLayout], None]
     paged_attention: Callable[[mx.array, mx.array, mx.array, RaggedLayout, float], mx.array]
+    largest: Callable[[mx.array, int], mx.array]
     chosen: tuple[OpChoice, ...]
 
     @classmethod

@@ -7,8 +7,9 @@ array operations; a row's result is the same bits whether it has company or not.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import mlx.core as mx
 
@@ -29,34 +30,63 @@ class Candidates:
 
     token_ids: mx.array
     logits: mx.array
+    short: tuple[int, ...] = ()
+    """Rows whose share of top-p goes beyond the logits that were put in order."""
 
 
-def draw(logits: mx.array, params: Sequence[SamplingParams], keys: Sequence[int]) -> mx.array:
+Largest = Callable[[mx.array, int], mx.array]
+"""An implementation of the operation `largest`: see `reference`."""
+
+HEAD = 1024
+"""So many of the largest logits hold the share of top-p in nearly every row; only other rows are sorted whole."""
+
+
+def draw(logits: mx.array, params: Sequence[SamplingParams], keys: Sequence[int], largest: Largest) -> mx.array:
     """One token id per row of `logits` [R, V] float32 -> [R] uint32. All temperatures are above 0."""
+    tokens: dict[int, mx.array] = {}
+    for num_sorted, rows in _alike(range(len(params)), [_num_sorted(p, logits.shape[-1]) for p in params]).items():
+        tokens |= _draw_rows(logits, rows, num_sorted, params, keys, largest)
+    return mx.concatenate([tokens[row] for row in range(len(params))])
+
+
+def _draw_rows(
+    logits: mx.array,
+    rows: list[int],
+    num_sorted: int,
+    params: Sequence[SamplingParams],
+    keys: Sequence[int],
+    largest: Largest,
+) -> dict[int, mx.array]:
+    """A token [1] for each of some rows, which all need their `num_sorted` largest logits in order."""
+    part = logits if len(rows) == logits.shape[0] else logits[mx.array(rows)]
+    left = candidates(part, [params[row] for row in rows], num_sorted, largest)
+    if left.short:
+        whole = [rows[i] for i in left.short]
+        rest = [row for row in rows if row not in whole]
+        drawn = _draw_rows(logits, whole, logits.shape[-1], params, keys, largest)
+        return drawn | (_draw_rows(logits, rest, num_sorted, params, keys, largest) if rest else {})
+    scores = left.logits + gumbel([keys[row] for row in rows], left.token_ids)
+    best = mx.argmax(scores, axis=-1, keepdims=True)
+    token_ids = mx.broadcast_to(left.token_ids, scores.shape)
+    chosen = mx.take_along_axis(token_ids, best, axis=-1).squeeze(-1)
+    return {row: chosen[i : i + 1] for i, row in enumerate(rows)}
+
+
+def _alike(rows: Iterable[int], kinds: Sequence[int]) -> dict[int, list[int]]:
     groups: dict[int, list[int]] = defaultdict(list)
-    for row, p in enumerate(params):
-        groups[_num_sorted(p, logits.shape[-1])].append(row)
-    tokens = []
-    for num_sorted, rows in groups.items():
-        part = logits if len(rows) == len(params) else logits[mx.array(rows)]
-        left = candidates(part, [params[row] for row in rows], num_sorted)
-        scores = left.logits + gumbel([keys[row] for row in rows], left.token_ids)
-        best = mx.argmax(scores, axis=-1, keepdims=True)
-        token_ids = mx.broadcast_to(left.token_ids, scores.shape)
-        tokens.append(mx.take_along_axis(token_ids, best, axis=-1).squeeze(-1))
-    order = [row for rows in groups.values() for row in rows]
-    drawn = mx.concatenate(tokens)
-    return drawn if order == sorted(order) else drawn[mx.argsort(mx.array(order))]
+    for row in rows:
+        groups[kinds[row]].append(row)
+    return groups
 
 
 def _num_sorted(params: SamplingParams, vocab_size: int) -> int:
-    """How many of a row's largest logits have to be put in order: k for top-k, all for top-p alone, else none."""
+    """How many of a row's largest logits have to be put in order: k for top-k, a head for top-p alone, else none."""
     if 0 < params.top_k < vocab_size:
         return params.top_k
-    return vocab_size if params.top_p < 1 else 0
+    return min(HEAD, vocab_size) if params.top_p < 1 else 0
 
 
-def candidates(logits: mx.array, params: Sequence[SamplingParams], num_sorted: int) -> Candidates:
+def candidates(logits: mx.array, params: Sequence[SamplingParams], num_sorted: int, largest: Largest) -> Candidates:
     """Apply the filters to rows [R, V] that all need their `num_sorted` largest logits in order (0: no order).
 
     Min-p, top-k and top-p each keep the head of the row in descending order, so with an order top-k is a cut and top-p
@@ -64,29 +94,27 @@ def candidates(logits: mx.array, params: Sequence[SamplingParams], num_sorted: i
     """
     vocab_size = logits.shape[-1]
     temperature = mx.array([[max(p.temperature, _COLDEST)] for p in params], dtype=mx.float32)
-    if num_sorted == 0:
-        token_ids = mx.arange(vocab_size, dtype=mx.uint32)[None]
-        x = logits
-    else:
-        token_ids = _largest(logits, num_sorted)
-        x = mx.take_along_axis(logits, token_ids, axis=-1)
     # Relative to the largest, nothing overflows however cold it gets.
-    x = (x - mx.max(x, axis=-1, keepdims=True)) / temperature
+    every = (logits - mx.max(logits, axis=-1, keepdims=True)) / temperature
     if any(p.min_p > 0 for p in params):
         floor = mx.log(mx.array([[p.min_p] for p in params], dtype=mx.float32))
-        x = mx.where(x >= floor, x, -mx.inf)
-    if any(p.top_p < 1 for p in params):
-        mass_before = mx.cumsum(mx.softmax(x, axis=-1), axis=-1, inclusive=False)
-        # A row without top-p keeps all, whatever the sum's rounding says. The token that crosses the threshold stays.
-        top_p = mx.array([[p.top_p if p.top_p < 1 else mx.inf] for p in params], dtype=mx.float32)
-        x = mx.where(mass_before < top_p, x, -mx.inf)
-    return Candidates(token_ids, x)
-
-
-def _largest(logits: mx.array, count: int) -> mx.array:
-    """Ids of the `count` largest logits of each row, largest first: [R, V] -> [R, count] uint32."""
-    if count == logits.shape[-1]:
-        return mx.argsort(-logits, axis=-1)
-    ids = mx.argpartition(-logits, count - 1, axis=-1)[:, :count]
-    order = mx.argsort(-mx.take_along_axis(logits, ids, axis=-1), axis=-1)
-    return mx.take_along_axis(ids, order, axis=-1)
+        every = mx.where(every >= floor, every, -mx.inf)
+    if num_sorted == 0:
+        return Candidates(mx.arange(vocab_size, dtype=mx.uint32)[None], every)
+    token_ids = largest(logits, num_sorted)
+    x = mx.take_along_axis(every, token_ids, axis=-1)
+    if all(p.top_p >= 1 for p in params):
+        return Candidates(token_ids, x)
+    weights = mx.exp(x)
+    # The mass that top-p takes its share of: what top-k left, or else the whole row, of which x is only the head.
+    by_row = mx.array([[0 < p.top_k < vocab_size] for p in params])
+    mass = mx.where(by_row, mx.sum(weights, axis=-1, keepdims=True), mx.sum(mx.exp(every), axis=-1, keepdims=True))
+    mass_before = mx.cumsum(weights, axis=-1, inclusive=False) / mass
+    # A row without top-p keeps all, whatever the sum's rounding says. The token that crosses the threshold stays.
+    top_p = mx.array([[p.top_p if p.top_p < 1 else mx.inf] for p in params], dtype=mx.float32)
+    kept = mx.where(mass_before < top_p, x, -mx.inf)
+    if num_sorted == vocab_size or all(0 < p.top_k < vocab_size for p in params):
+        return Candidates(token_ids, kept)
+    reached = by_row | (mass_before[:, -1:] + weights[:, -1:] / mass >= top_p)
+    short = [row for row, enough in enumerate(cast(list[list[bool]], reached.tolist())) if not enough[0]]
+    return Candidates(token_ids, kept, tuple(short))

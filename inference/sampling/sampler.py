@@ -8,8 +8,9 @@ from typing import cast
 
 import mlx.core as mx
 
+from inference.ops import mlx_ops
 from inference.protocol import SamplingParams, TokenLogprob
-from inference.sampling.draw import draw
+from inference.sampling.draw import Largest, draw
 from inference.sampling.edits import LogitEdits, apply_edits
 from inference.sampling.logprobs import logprobs
 from inference.sampling.noise import draw_key
@@ -41,8 +42,9 @@ class Sampled:
     error: str = ""
 
 
-def sample(logits: mx.array, states: Sequence[SamplingState]) -> list[Sampled]:
-    """Sample the next token of each row: `logits` [R, V] float32, one state per row.
+def sample(logits: mx.array, states: Sequence[SamplingState], largest: Largest = mlx_ops.largest) -> list[Sampled]:
+    """Sample the next token of each row: `logits` [R, V] float32, one state per row; `largest` is the
+    implementation of that operation in force.
 
     Evaluates the arrays. Nothing is done for a feature that no row uses; with all rows greedy and unedited it is one
     argmax. States are read, not changed: the caller appends what it accepts.
@@ -50,7 +52,7 @@ def sample(logits: mx.array, states: Sequence[SamplingState]) -> list[Sampled]:
     edited = apply_edits(logits, [state.edits for state in states])
     # NaN compares false with everything, so argmax would silently return some token.
     broken = mx.any(mx.isnan(edited), axis=-1) | ~mx.isfinite(mx.max(edited, axis=-1))
-    tokens = _choose(edited, states)
+    tokens = _choose(edited, states, largest)
     mx.eval(broken, tokens)
     token_ids = cast(list[int], tokens.tolist())
     failed = cast(list[bool], broken.tolist())
@@ -70,7 +72,7 @@ def sample(logits: mx.array, states: Sequence[SamplingState]) -> list[Sampled]:
     ]
 
 
-def _choose(logits: mx.array, states: Sequence[SamplingState]) -> mx.array:
+def _choose(logits: mx.array, states: Sequence[SamplingState], largest: Largest) -> mx.array:
     """Token ids [R]: the largest logit of greedy rows, a draw for the others."""
     drawing = [row for row, state in enumerate(states) if state.params.temperature > 0]
     if not drawing:
@@ -78,8 +80,8 @@ def _choose(logits: mx.array, states: Sequence[SamplingState]) -> mx.array:
     params = [states[row].params for row in drawing]
     keys = [draw_key(states[row].seed, states[row].position) for row in drawing]
     if len(drawing) == len(states):
-        return draw(logits, params, keys)
+        return draw(logits, params, keys, largest)
     at = mx.array(drawing)
     tokens = mx.argmax(logits, axis=-1)
-    tokens[at] = draw(logits[at], params, keys)
+    tokens[at] = draw(logits[at], params, keys, largest)
     return tokens

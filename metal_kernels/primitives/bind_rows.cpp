@@ -1,5 +1,6 @@
 #include <nanobind/nanobind.h>
 
+#include "primitives/largest.h"
 #include "primitives/rows.h"
 
 namespace nb = nanobind;
@@ -10,6 +11,7 @@ namespace glasschat {
 void bind_rows(nb::module_& module) {
     module.def("rms_norm", &rms_norm, "x"_a, "weight"_a, "eps"_a);
     module.def("rope", &rope, "x"_a, "positions"_a, "theta"_a);
+    module.def("largest", &largest, "x"_a, "count"_a);
     module.def("silu_mul", &silu_mul, "gate"_a, "up"_a);
 }
 

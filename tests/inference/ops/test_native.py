@@ -179,3 +179,26 @@ def test_a_packed_weight_tells_its_size() -> None:
     assert isinstance(packed, PackedWeight)
     assert packed.nbytes == words.nbytes + scales.nbytes + biases.nbytes
     assert packed.arrays == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 4), st.sampled_from([1, 2, 17, 1000, 5000]), st.integers(1, 5000), st.booleans(), seeds)
+def test_the_largest_of_each_row(rows: int, width: int, count: int, equal: bool, seed: int) -> None:
+    """In order, and of equal numbers those with the lower ids."""
+    numbers = np.random.default_rng(seed)
+    x = numbers.integers(-3, 3, (rows, width)) if equal else numbers.standard_normal((rows, width))
+    x = x.astype(np.float32) + 0.5  # no zeros, whose signs would count
+    found = np.array(native.largest(mx.array(x), min(count, width)))
+    expected = np.lexsort((np.broadcast_to(np.arange(width), x.shape), -x), axis=-1)[:, : min(count, width)]
+    assert np.array_equal(found, expected)
+
+
+def test_infinities_are_in_order_and_bad_counts_are_refused() -> None:
+    module: Any = metal_kernels.native
+    x = mx.array([[1.0, -np.inf, np.inf, -2.0]])
+    assert module.largest(x, 4).tolist() == [[2, 0, 3, 1]]
+    for count in (0, 5):
+        with pytest.raises(ValueError, match="from 1 to all"):
+            module.largest(x, count)
+    with pytest.raises(ValueError, match="float32"):
+        module.largest(x.astype(mx.float16), 1)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference.ops import reference
 from inference.protocol import SamplingParams
 from inference.sampling import sampler
 from inference.sampling.draw import candidates
@@ -94,7 +95,7 @@ def test_the_filters_leave_what_the_oracle_leaves(
 ) -> None:
     params = SamplingParams(temperature=temperature, min_p=min_p, top_k=top_k, top_p=top_p)
     logits = random_logits(np.random.default_rng(seed), 1)
-    left = candidates(mx.array(logits), [params], sampler_order(params))
+    left = candidates(mx.array(logits), [params], sampler_order(params), reference.largest)
     probabilities = np.zeros(V)
     ids = np.broadcast_to(np.array(left.token_ids), left.logits.shape)
     probabilities[ids[0]] = np.array(mx.softmax(left.logits, axis=-1))[0]
@@ -105,6 +106,29 @@ def sampler_order(params: SamplingParams) -> int:
     if 0 < params.top_k < V:
         return params.top_k
     return V if params.top_p < 1 else 0
+
+
+@given(seed=st.integers(0, 2**32), head=st.sampled_from([1, 2, 5, V - 1]))
+def test_top_p_without_a_sort_draws_the_same(seed: int, head: int) -> None:
+    """A head that holds the share of top-p suffices; where it does not, the row is sorted whole, alone."""
+    numbers = np.random.default_rng(seed)
+    logits = mx.array(random_logits(numbers, 6))
+    states = [
+        state(
+            SamplingParams(
+                temperature=float(numbers.choice([0.2, 1.0, 3.0])),
+                top_p=float(numbers.choice([0.05, 0.5, 0.99, 1.0])),
+                top_k=int(numbers.choice([0, 0, 0, 3])),
+                min_p=float(numbers.choice([0.0, 0.05])),
+            ),
+            seed=row,
+        )
+        for row in range(6)
+    ]
+    expected = [drawn.token_id for drawn in sample(logits, states)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("inference.sampling.draw.HEAD", head)
+        assert [drawn.token_id for drawn in sample(logits, states)] == expected
 
 
 def test_top_p_keeps_the_token_that_crosses_the_threshold() -> None:
