@@ -29,7 +29,10 @@ Scene = Callable[[Pilot[int]], Awaitable[None]]
 
 
 async def four_sessions(pilot: Pilot[int]) -> None:
-    """All four asked in the same moment, which no hand can do; caught while all of them are being answered."""
+    """All four asked in the same moment, which no hand can do; caught while all of them are being answered.
+
+    Our own kernels have answered before a picture is taken, so MLX's are in force here.
+    """
     app = pilot.app
     assert isinstance(app, GlasschatApp)
     for session, question in zip(app.workspace.sessions, QUESTIONS, strict=True):
@@ -93,7 +96,7 @@ async def take(name: str) -> None:
     size, theme, scene = PICTURES[name]
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
-        config = EngineConfig()
+        config = EngineConfig(kernels="mlx" if scene in (four_sessions, panels) else "auto")
         link = EngineClient("demo", config, log_path=Path(folder) / "engine.log")
         app = GlasschatApp(link, store, "demo", config, SESSIONS)
         app.theme = theme

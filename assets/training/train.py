@@ -120,7 +120,7 @@ DEMO_PHASES = (
         known_rate=0.3,
     ),
 )
-DRAFT_PHASES = (Phase(5_000_000, 6e-3, 2048, noise=0.6, drills=DRILL_MIXTURE, drill_share=0.7, veil=Veil()),)
+DRAFT_PHASES = (Phase(3_000_000, 6e-3, 2048, noise=0.6, drills=DRILL_MIXTURE, drill_share=0.7, veil=Veil()),)
 
 
 def scaled(phases: tuple[Phase, ...], factor: float) -> tuple[Phase, ...]:

@@ -1,0 +1,44 @@
+"""The kernel tests once more, on kernels that are compiled to notice what tests can't see: reads and writes out of
+bounds, and what C++ leaves undefined."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "metal_kernels" / "build.py"
+TESTS = ("tests/inference/ops/test_native.py", "tests/inference/ops/test_operations.py")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("sanitizer", ["address", "undefined"])
+def test_kernels_are_clean(compiler: str, sanitizer: str) -> None:
+    built = subprocess.run(
+        [sys.executable, str(BUILD), "--sanitize", sanitizer], capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    name = {"address": "libasan.so", "undefined": "libubsan.so"}[sanitizer]
+    library = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout
+    if not os.path.isabs(library.strip()):
+        pytest.skip(f"this compiler brings no {name}")
+    environment = os.environ | {
+        "LD_PRELOAD": library.strip(),
+        "GLASSCHAT_NATIVE": str(ROOT / "build" / f"native-{sanitizer}"),
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python itself keeps what it needs until the end
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    }
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *TESTS],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert tested.returncode == 0, (tested.stdout + tested.stderr)[-4000:]
