@@ -50,7 +50,8 @@ def main() -> int:
     print(f"native kernels: built {_shown(place)} in {time.monotonic() - began:.0f} s")
     if sanitize:
         library = f"lib{'asan' if sanitize == 'address' else 'ubsan'}.so"
-        print(f"LD_PRELOAD=$({_compiler()} -print-file-name={library}) GLASSCHAT_NATIVE={_shown(directory)} uses it")
+        preload = " ".join(f"$({_compiler()} -print-file-name={name})" for name in (library, "libstdc++.so.6"))
+        print(f'LD_PRELOAD="{preload}" GLASSCHAT_NATIVE={_shown(directory)} uses it')
     return 0
 
 

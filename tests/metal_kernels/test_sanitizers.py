@@ -23,12 +23,18 @@ def test_kernels_are_clean(compiler: str, sanitizer: str) -> None:
         [sys.executable, str(BUILD), "--sanitize", sanitizer], capture_output=True, text=True, check=False
     )
     assert built.returncode == 0, built.stderr
-    name = {"address": "libasan.so", "undefined": "libubsan.so"}[sanitizer]
-    library = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout
-    if not os.path.isabs(library.strip()):
-        pytest.skip(f"this compiler brings no {name}")
+    # The sanitizer looks for C++'s exceptions when it is loaded, which is before Python asks for them.
+    names = ({"address": "libasan.so", "undefined": "libubsan.so"}[sanitizer], "libstdc++.so.6")
+    found = [
+        subprocess.run(
+            [compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for name in names
+    ]
+    if not all(map(os.path.isabs, found)):
+        pytest.skip(f"this compiler does not bring {' and '.join(names)}")
     environment = os.environ | {
-        "LD_PRELOAD": library.strip(),
+        "LD_PRELOAD": " ".join(found),
         "GLASSCHAT_NATIVE": str(ROOT / "build" / f"native-{sanitizer}"),
         "ASAN_OPTIONS": "detect_leaks=0",  # Python itself keeps what it needs until the end
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",

@@ -84,7 +84,8 @@ def quantized_weights(draw: st.DrawFn, dtype: mx.Dtype = mx.float32) -> Quantize
 @given(rows, quantized_weights(), seeds)
 def test_quantized_linear(ops: Implementation, t: int, weight: QuantizedWeight, seed: int) -> None:
     x = draw_array(seed, t, weight.shape[1])
-    check(ops.linear(x, weight), oracle.linear(x, weight), mx.float32)
+    # Terms of q * scale and of bias are much larger than the sum, in which they cancel.
+    check(ops.linear(x, weight), oracle.linear(x, weight), mx.float32, factor=4)
 
 
 @property_test
@@ -218,5 +219,5 @@ def test_stacked_rows_compute_the_same(ops: Implementation, weights: list[Weight
     alike = len({type(w) if isinstance(w, DenseWeight) else (w.bits, w.group_size) for w in weights}) == 1
     assert len(stacked) == (1 if alike else len(weights))
     found = mx.concatenate([ops.linear(x, arrange(w)) for w in stacked], axis=-1)
-    check(found, np.concatenate([oracle.linear(x, w) for w in weights], axis=-1), mx.float32)
+    check(found, np.concatenate([oracle.linear(x, w) for w in weights], axis=-1), mx.float32, factor=4)
     assert sum(w.nbytes for w in stacked) >= sum(w.nbytes for w in weights)
