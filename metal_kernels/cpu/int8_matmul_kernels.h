@@ -200,7 +200,7 @@ void many_int8_rows_of_any(const Int8Task& task, int64_t first_tile, int64_t end
 }
 
 constexpr Int8Kernels kInt8 = {quantize, few_int8_rows_of_any, many_int8_rows_of_any, kDotPanelTiles,
-                               2 * kDotPanelRows};
+                               4 * kDotRows};
 
 }  // namespace
 }  // namespace glasschat::cpu
