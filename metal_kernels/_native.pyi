@@ -28,7 +28,10 @@ def set_threads(count: int) -> None:
     """Waits for a kernel that runs now. Raises ValueError outside of 1 to 1024."""
 
 def read_bandwidth(bytes: int, passes: int) -> float:
-    """Bytes a second that all threads read of a buffer of so many bytes, the best of several passes over it."""
+    """Bytes a second that all threads read of a buffer of so many bytes, the best of several passes over it.
+
+    Raises ValueError for less than a megabyte and for no pass.
+    """
 
 def float_peak() -> float:
     """Multiplications and additions of float32 a second, each counted as one, that all threads do in registers."""

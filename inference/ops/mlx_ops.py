@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from inference.ops.packing import plain, plain_rows
 from inference.ops.paged import AttentionGroup, PagedKV, RaggedLayout
+from inference.ops.rounding import to_int8
 from inference.ops.weights import QuantizedWeight, Weight, runs_on_cpu
 
 
@@ -27,10 +28,7 @@ def int8_linear(x: mx.array, weight: Weight) -> mx.array:
     weight = plain(weight)
     if not isinstance(weight, QuantizedWeight):
         return linear(x, weight)
-    groups = x.astype(mx.float32).reshape(*x.shape[:-1], -1, weight.group_size)
-    largest = mx.max(mx.abs(groups), axis=-1, keepdims=True)
-    rounded = mx.round(groups * mx.where(largest > 0, 127 / largest, 0)) * (largest / 127)
-    return linear(rounded.reshape(x.shape), weight).astype(x.dtype)
+    return linear(to_int8(x, weight.group_size), weight).astype(x.dtype)
 
 
 def _quantized_matmul(x: mx.array, weight: QuantizedWeight) -> mx.array:

@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from inference.ops.packing import plain, plain_rows
 from inference.ops.paged import PagedKV, RaggedLayout
+from inference.ops.rounding import to_int8
 from inference.ops.weights import DenseWeight, QuantizedWeight, Weight
 
 
@@ -23,15 +24,12 @@ def linear(x: mx.array, weight: Weight) -> mx.array:
 def int8_linear(x: mx.array, weight: Weight) -> mx.array:
     """The same with x rounded to int8, where the matrix is quantized; a dense one takes x as it is.
 
-    Each of the matrix' groups of columns has a scale in each row of x, so that its largest magnitude becomes 127.
+    Each of the matrix' groups of columns has a scale in each row of x.
     """
     matrix = plain(weight)
     if isinstance(matrix, DenseWeight):
         return linear(x, matrix)
-    groups = x.astype(mx.float32).reshape(*x.shape[:-1], -1, matrix.group_size)
-    largest = mx.max(mx.abs(groups), axis=-1, keepdims=True)
-    rounded = mx.round(groups * mx.where(largest > 0, 127 / largest, 0)) * (largest / 127)
-    return linear(rounded.reshape(x.shape), matrix).astype(x.dtype)
+    return linear(to_int8(x, matrix.group_size), matrix).astype(x.dtype)
 
 
 def embedding(ids: mx.array, weight: Weight) -> mx.array:

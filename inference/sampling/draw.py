@@ -60,16 +60,14 @@ def _draw_rows(
     """A token [1] for each of some rows, which all need their `num_sorted` largest logits in order."""
     part = logits if len(rows) == logits.shape[0] else logits[mx.array(rows)]
     left = candidates(part, [params[row] for row in rows], num_sorted, largest)
-    if left.short:
-        whole = [rows[i] for i in left.short]
-        rest = [row for row in rows if row not in whole]
-        drawn = _draw_rows(logits, whole, logits.shape[-1], params, keys, largest)
-        return drawn | (_draw_rows(logits, rest, num_sorted, params, keys, largest) if rest else {})
     scores = left.logits + gumbel([keys[row] for row in rows], left.token_ids)
     best = mx.argmax(scores, axis=-1, keepdims=True)
     token_ids = mx.broadcast_to(left.token_ids, scores.shape)
     chosen = mx.take_along_axis(token_ids, best, axis=-1).squeeze(-1)
-    return {row: chosen[i : i + 1] for i, row in enumerate(rows)}
+    drawn = {row: chosen[i : i + 1] for i, row in enumerate(rows)}
+    if left.short:
+        drawn |= _draw_rows(logits, [rows[i] for i in left.short], logits.shape[-1], params, keys, largest)
+    return drawn
 
 
 def _alike(rows: Iterable[int], kinds: Sequence[int]) -> dict[int, list[int]]:
@@ -94,27 +92,38 @@ def candidates(logits: mx.array, params: Sequence[SamplingParams], num_sorted: i
     """
     vocab_size = logits.shape[-1]
     temperature = mx.array([[max(p.temperature, _COLDEST)] for p in params], dtype=mx.float32)
-    # Relative to the largest, nothing overflows however cold it gets.
-    every = (logits - mx.max(logits, axis=-1, keepdims=True)) / temperature
-    if any(p.min_p > 0 for p in params):
-        floor = mx.log(mx.array([[p.min_p] for p in params], dtype=mx.float32))
-        every = mx.where(every >= floor, every, -mx.inf)
+    floor = (
+        mx.log(mx.array([[p.min_p] for p in params], dtype=mx.float32)) if any(p.min_p > 0 for p in params) else None
+    )
     if num_sorted == 0:
-        return Candidates(mx.arange(vocab_size, dtype=mx.uint32)[None], every)
-    token_ids = largest(logits, num_sorted)
-    x = mx.take_along_axis(every, token_ids, axis=-1)
+        token_ids = mx.arange(vocab_size, dtype=mx.uint32)[None]
+        head, peak = logits, mx.max(logits, axis=-1, keepdims=True)
+    else:
+        token_ids = largest(logits, num_sorted)
+        head = mx.take_along_axis(logits, token_ids, axis=-1)
+        peak = head[:, :1]
+
+    def relative(x: mx.array) -> mx.array:
+        # To the largest, so that nothing overflows however cold it gets.
+        x = (x - peak) / temperature
+        return x if floor is None else mx.where(x >= floor, x, -mx.inf)
+
+    x = relative(head)
     if all(p.top_p >= 1 for p in params):
         return Candidates(token_ids, x)
     weights = mx.exp(x)
-    # The mass that top-p takes its share of: what top-k left, or else the whole row, of which x is only the head.
-    by_row = mx.array([[0 < p.top_k < vocab_size] for p in params])
-    mass = mx.where(by_row, mx.sum(weights, axis=-1, keepdims=True), mx.sum(mx.exp(every), axis=-1, keepdims=True))
+    # The mass that top-p takes its share of: what top-k left, or else the whole row, of which x may be only the head.
+    mass = mx.sum(weights, axis=-1, keepdims=True)
+    cut = [0 < p.top_k < vocab_size for p in params]
+    partial = num_sorted < vocab_size and not all(cut)
+    if partial:
+        mass = mx.where(mx.array(cut)[:, None], mass, mx.sum(mx.exp(relative(logits)), axis=-1, keepdims=True))
     mass_before = mx.cumsum(weights, axis=-1, inclusive=False) / mass
     # A row without top-p keeps all, whatever the sum's rounding says. The token that crosses the threshold stays.
     top_p = mx.array([[p.top_p if p.top_p < 1 else mx.inf] for p in params], dtype=mx.float32)
     kept = mx.where(mass_before < top_p, x, -mx.inf)
-    if num_sorted == vocab_size or all(0 < p.top_k < vocab_size for p in params):
+    if not partial:
         return Candidates(token_ids, kept)
-    reached = by_row | (mass_before[:, -1:] + weights[:, -1:] / mass >= top_p)
-    short = [row for row, enough in enumerate(cast(list[list[bool]], reached.tolist())) if not enough[0]]
+    reached = cast(list[bool], (mass_before[:, -1] + weights[:, -1] / mass[:, 0] >= top_p[:, 0]).tolist())
+    short = [row for row, enough in enumerate(reached) if not (enough or cut[row])]
     return Candidates(token_ids, kept, tuple(short))

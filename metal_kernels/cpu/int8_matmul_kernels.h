@@ -33,12 +33,15 @@ GLASSCHAT_INLINE inline int32_t four_bytes(const int8_t* from) {
 
 void quantize(const float* x, int64_t groups, int size, int8_t* elements, float* scales, float* sums) {
     for (int64_t group = 0; group < groups; group++, x += size, elements += size) {
-        Lanes most = Lanes::zero();
+        // A maximum may pass over a NaN; a sum never does.
+        Lanes most = Lanes::zero(), poison = Lanes::zero();
         for (int column = 0; column < size; column += 16) {
             const Lanes lanes = load_some(x, Float::f32, column, size - column);
             most = most.max(lanes).max(Lanes::zero() - lanes);
+            poison = poison.plus_product(lanes, Lanes::zero());
         }
-        const float largest = most.largest(), scale = largest / 127, inverse = largest > 0 ? 127 / largest : 0;
+        const float largest = most.largest(), scale = largest / 127 + poison.sum();
+        const float inverse = largest > 0 ? 127 / largest : 0;
         // Adding 1.5 * 2^23 leaves no bit for a fraction: the float is rounded as the processor rounds, and its lowest
         // byte is the integer. A compiler turns that, unlike a conversion, into vectors everywhere.
         int32_t sum = 0;
@@ -180,13 +183,9 @@ void multiply_int8_panels(const Int8Task& task, int64_t tile, uint8_t* panel, fl
 
 template <int Bits>
 void many_int8_rows(const Int8Task& task, int64_t first_tile, int64_t end_tile, uint8_t* panel, float* sums) {
-    int64_t tile = first_tile;
-    for (; tile + kDotPanelTiles <= end_tile; tile += kDotPanelTiles) {
-        multiply_int8_panels<Bits, kDotPanelTiles>(task, tile, panel, sums);
-    }
-    for (; tile < end_tile; tile++) {
-        multiply_int8_panels<Bits, 1>(task, tile, panel, sums);
-    }
+    in_runs<kDotPanelTiles>(first_tile, end_tile, [&](auto tiles, int64_t tile) {
+        multiply_int8_panels<Bits, tiles>(task, tile, panel, sums);
+    });
 }
 
 void few_int8_rows_of_any(const Int8Task& task, int64_t first_tile, int64_t end_tile) {

@@ -212,13 +212,9 @@ void multiply_panels(const MatmulTask& task, int64_t tile, float* panel, float* 
 
 template <class Cell, class LastCell = Cell>
 void many_rows(const MatmulTask& task, int64_t first_tile, int64_t end_tile, float* panel, float* sums) {
-    int64_t tile = first_tile;
-    for (; tile + kPanelTiles <= end_tile; tile += kPanelTiles) {
-        multiply_panels<Cell, LastCell, kPanelTiles>(task, tile, panel, sums);
-    }
-    for (; tile < end_tile; tile++) {
-        multiply_panels<Cell, LastCell, 1>(task, tile, panel, sums);
-    }
+    in_runs<kPanelTiles>(first_tile, end_tile, [&](auto tiles, int64_t tile) {
+        multiply_panels<Cell, LastCell, tiles>(task, tile, panel, sums);
+    });
 }
 
 template <Float Type>

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <stdexcept>
 
 #include "cpu/buffer.h"
 #include "cpu/dispatch.h"
@@ -14,8 +15,13 @@ namespace {
 
 constexpr int kTries = 7;
 constexpr int64_t kRounds = 1 << 18;
+constexpr int64_t kChunk = 1 << 20;
 
 std::atomic<float> kept{0};  // makes every result matter
+
+const ProbeKernels& kernels() {
+    return GLASSCHAT_DOTS_IN_FORCE(Probe);
+}
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -44,11 +50,13 @@ double peak(float (*kernel)(int64_t), int operations) {
 }  // namespace
 
 double read_bandwidth(int64_t bytes, int passes) {
-    const ProbeKernels& kernel = GLASSCHAT_DOTS_IN_FORCE(Probe);
+    if (bytes < kChunk || passes < 1) {
+        throw std::invalid_argument("a bandwidth needs a megabyte to read, and a pass");
+    }
+    const ProbeKernels& kernel = kernels();
     const Buffer buffer = allocate(bytes);
     // Pages that nobody has written to are all the same one.
     std::fill_n(buffer.get(), bytes, uint8_t{1});
-    constexpr int64_t kChunk = 1 << 20;
     const int64_t chunks = bytes / kChunk;
     const double seconds = least_seconds(passes, [&] {
         parallel_for(chunks, [&](int64_t chunk) {
@@ -59,13 +67,11 @@ double read_bandwidth(int64_t bytes, int passes) {
 }
 
 double float_peak() {
-    const ProbeKernels& kernel = GLASSCHAT_DOTS_IN_FORCE(Probe);
-    return peak(kernel.multiply, kernel.float_operations);
+    return peak(kernels().multiply, kernels().float_operations);
 }
 
 double int8_peak() {
-    const ProbeKernels& kernel = GLASSCHAT_DOTS_IN_FORCE(Probe);
-    return peak(kernel.multiply_int8, kernel.int8_operations);
+    return peak(kernels().multiply_int8, kernels().int8_operations);
 }
 
 }  // namespace glasschat::cpu

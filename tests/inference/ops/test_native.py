@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import metal_kernels
-from inference.ops import native, packing
+from inference.ops import mlx_ops, native, packing, reference
 from inference.ops.packing import pack, plain, plain_rows
 from inference.ops.weights import DenseWeight, PackedWeight, QuantizedWeight, Weight
 from tests.inference.ops import oracle
@@ -87,6 +87,18 @@ def test_rows_of_zeros_and_of_one_large_number_are_rounded_too(level: str) -> No
     x[1, 5] = 1e30
     found = np.array(native.int8_linear(x, pack(weight)))
     np.testing.assert_allclose(found, [np.zeros(16), 1e30 * oracle.matrix(weight)[:, 5]], rtol=1e-5, atol=1e25)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_a_number_is_not_rounded_to_one(level: str, bad: float) -> None:
+    """The sampler ends a request whose logits are not numbers: rounding must not hide that."""
+    weight = QuantizedWeight(*mx.quantize(draw_array(0, 16, 128), 64, 4), 4, 64)
+    x = draw_array(1, 3, 128)
+    x[1, 70] = bad
+    for implementation in (native, mlx_ops, reference):
+        found = np.array(implementation.int8_linear(x, pack(weight)))
+        assert np.isfinite(found[[0, 2]]).all()
+        assert not np.isfinite(found[1]).any()
 
 
 def test_int8_is_refused_for_floats() -> None:
