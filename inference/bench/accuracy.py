@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,46 +50,59 @@ def compare(
 ) -> Difference:
     """Predict the first `limit` tokens of a text by `config` and by `changed`.
 
-    Raises ModelError and ConfigError like loading, and ConfigError for a text of a single token.
+    Raises ModelError and ConfigError like loading, and ConfigError for a text of less than two tokens.
     """
-    predictions = []
-    ids: Sequence[int] = ()
+    models = []
     for each in (config, changed):
         progress(f"loading {model}")
-        loaded = load(model, dtype=each.dtype, kernels=each.kernels, activations=each.activations)
-        ids = loaded.tokenizer.encode(text)[: min(limit, loaded.info.context_length)]
-        if len(ids) < 2:
-            raise ConfigError("the text is a single token, but there must be something to predict: give a longer one")
-        progress(f"predicting {len(ids)} tokens")
-        predictions.append(_log_probabilities(loaded, ids))
-    before, after = predictions
-    return _difference(before, after, ids)
+        models.append(load(model, dtype=each.dtype, kernels=each.kernels, activations=each.activations))
+    one, other = models
+    ids = one.tokenizer.encode(text)[: min(limit, one.info.context_length)]
+    if len(ids) < 2:
+        raise ConfigError("the text is less than two tokens, so that nothing is there to predict: give a longer one")
+    progress(f"predicting {len(ids)} tokens")
+    # Piece by piece: the predictions of a whole text, for every token of a vocabulary, would fill the memory.
+    pieces = zip(_predictions(one, ids), _predictions(other, ids), _following(ids), strict=True)
+    return _summary([_compared(before, after, following) for before, after, following in pieces])
 
 
-def _log_probabilities(loaded: LoadedModel, ids: Sequence[int]) -> NDArray[np.float32]:
-    """[T - 1, V]: of every token at each place, given those before it."""
+def _predictions(loaded: LoadedModel, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    """Log-probabilities of every token at each place, [T, V] for each piece of the text."""
     blocks = -(-len(ids) // _BLOCK)
     kv = loaded.model.new_cache(blocks, _BLOCK)
-    rows = []
     for start in range(0, len(ids), _CHUNK):
         chunk = ids[start : start + _CHUNK]
         layout = RaggedLayout.build((len(chunk),), (start + len(chunk),), (range(blocks),), _BLOCK)
         logits = loaded.model.logits(loaded.model.forward(mx.array(list(chunk)), layout, kv))
-        rows.append(np.array(logits - mx.logsumexp(logits, axis=-1, keepdims=True)))
-    return np.concatenate(rows)[:-1]
+        yield np.array(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
 
 
-def _difference(ours: NDArray[np.float32], changed: NDArray[np.float32], ids: Sequence[int]) -> Difference:
-    places, following = np.arange(len(ids) - 1), np.array(ids[1:])
-    before, after = ours[places, following], changed[places, following]
+def _following(ids: Sequence[int]) -> Iterator[NDArray[np.int64]]:
+    """The tokens that follow each piece's; one fewer at the end of the text."""
+    return (np.array(ids[start + 1 : start + 1 + _CHUNK], np.int64) for start in range(0, len(ids), _CHUNK))
+
+
+def _compared(
+    before: NDArray[np.float32], after: NDArray[np.float32], following: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Of each prediction: log-probabilities of what follows, by both; divergence; whether both choose the same."""
+    before, after = before[: len(following)], after[: len(following)]
+    places = np.arange(len(following))
+    divergence = (np.exp(before) * (before - after)).sum(axis=-1)
+    same = before.argmax(axis=-1) == after.argmax(axis=-1)
+    return np.stack([before[places, following], after[places, following], divergence, same]).astype(np.float64)
+
+
+def _summary(pieces: Sequence[NDArray[np.float64]]) -> Difference:
+    before, after, divergence, same = np.concatenate(pieces, axis=1)
     gaps = np.abs(after - before)
     return Difference(
-        tokens=len(places),
+        tokens=len(gaps),
         perplexity=float(np.exp(-before.mean())),
         changed_perplexity=float(np.exp(-after.mean())),
         mean=float(gaps.mean()),
         p95=float(np.quantile(gaps, 0.95)),
         largest=float(gaps.max()),
-        divergence=float((np.exp(ours) * (ours - changed)).sum(axis=-1).mean()),
-        same_choice=float((ours.argmax(axis=-1) == changed.argmax(axis=-1)).mean()),
+        divergence=float(divergence.mean()),
+        same_choice=float(same.mean()),
     )

@@ -6,6 +6,7 @@ has no offsets, so the numbers are requantized: good for measuring speed, not fo
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.errors import ConfigError
 from inference.machine import cache_directory
 from inference.model.config import ModelConfig
 from inference.model.weights import Checkpoint, MatrixReader
@@ -32,16 +32,16 @@ _LAYER_NORMS = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn
 
 
 def file_for(directory: Path) -> Path:
-    """Where the conversion of a model is kept: it is made once."""
-    return cache_directory() / "gguf" / f"{directory.resolve().name}.gguf"
+    """Where the conversion of a model is kept: it is made once for the weights as they are."""
+    files = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in directory.iterdir()]
+    digest = hashlib.sha256(repr(sorted(files)).encode()).hexdigest()[:12]
+    return cache_directory() / "gguf" / f"{directory.resolve().name}-{digest}.gguf"
 
 
 def export(directory: Path, file: Path) -> None:
-    """Convert. Raises ModelError for a checkpoint that can't be read, ConfigError without the package `gguf`."""
-    try:
-        import gguf
-    except ImportError:
-        raise ConfigError("--compare llama.cpp converts the weights with a package: pip install gguf") from None
+    """Convert, by the package `gguf`. Raises ModelError for a checkpoint that can't be read."""
+    import gguf
+
     config = ModelConfig.from_directory(directory)
     reader = MatrixReader(Checkpoint(directory), config, mx.float32)
     file.parent.mkdir(parents=True, exist_ok=True)

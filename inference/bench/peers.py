@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,9 +66,14 @@ def compared(
         workload,
         Spread.of(theirs.prefill_speed for _, theirs in pairs),
         Spread.of(theirs.decode_speed for _, theirs in pairs),
-        Spread.of(own.prefill_speed / theirs.prefill_speed for own, theirs in pairs),
-        Spread.of(own.decode_speed / theirs.decode_speed for own, theirs in pairs),
+        Spread.of(_ratio(own.prefill_speed, theirs.prefill_speed) for own, theirs in pairs),
+        Spread.of(_ratio(own.decode_speed, theirs.decode_speed) for own, theirs in pairs),
     )
+
+
+def _ratio(ours: float, theirs: float) -> float:
+    """0 where there is nothing to divide by: answers of one token have no decode."""
+    return ours / theirs if theirs else 0.0
 
 
 class MlxLm:
@@ -75,12 +81,15 @@ class MlxLm:
 
     name = "mlx_lm"
 
+    @staticmethod
+    def missing() -> str:
+        """What it needs and is not here, as a sentence; empty if nothing."""
+        return "" if find_spec("mlx_lm") else "--compare mlx_lm needs the package: pip install mlx-lm"
+
     def __init__(self, llm: LLM, progress: Callable[[str], None]) -> None:
-        try:
-            import mlx_lm
-            from mlx_lm.generate import batch_generate
-        except ImportError:
-            raise ConfigError("--compare mlx_lm needs the package: pip install mlx-lm") from None
+        import mlx_lm
+        from mlx_lm.generate import batch_generate
+
         progress("loading the model in mlx_lm")
         self.version = str(mlx_lm.__version__)
         self._generate: Any = batch_generate
@@ -103,16 +112,19 @@ class LlamaCpp:
     name = "llama.cpp"
     _PROGRAM = "llama-batched-bench"
 
+    @classmethod
+    def missing(cls) -> str:
+        """What it needs and is not here, as a sentence; empty if nothing."""
+        if shutil.which(cls._PROGRAM) is None:
+            return f"--compare llama.cpp needs {cls._PROGRAM} on the path: build llama.cpp, or install it"
+        return "" if find_spec("gguf") else "--compare llama.cpp converts the weights with a package: pip install gguf"
+
     def __init__(self, llm: LLM, progress: Callable[[str], None]) -> None:
-        program = shutil.which(self._PROGRAM)
-        if program is None:
-            raise ConfigError(f"--compare llama.cpp needs {self._PROGRAM} on the path: build llama.cpp, or install it")
-        self._program = program
         self._file: Path = file_for(Path(llm.engine.model_info.path))
         if not self._file.exists():
             progress(f"converting the weights for llama.cpp, into {self._file}")
             export(Path(llm.engine.model_info.path), self._file)
-        said = _output([program, "--version"])
+        said = _output([self._PROGRAM, "--version"])
         self.version = next((line for line in said.splitlines() if line.startswith("version")), "unknown version")
         self._threads = str(_threads())
 
@@ -120,7 +132,7 @@ class LlamaCpp:
         context = workload.concurrency * (workload.prompt_tokens + workload.gen_tokens)
         said = _output(
             [
-                self._program,
+                self._PROGRAM,
                 *("-m", str(self._file), "-t", self._threads, "-tb", self._threads, "-c", str(context + 16)),
                 *("-npp", str(workload.prompt_tokens), "-ntg", str(workload.gen_tokens)),
                 *("-npl", str(workload.concurrency), "--output-format", "jsonl"),
@@ -137,14 +149,16 @@ PEERS: dict[str, type[MlxLm] | type[LlamaCpp]] = {peer.name: peer for peer in (M
 
 
 def check_peers(names: Sequence[str]) -> None:
-    """Raises ConfigError for an unknown peer."""
+    """Raises ConfigError for an unknown peer and for one that is not here: before anything is measured in vain."""
     for name in names:
         if name not in PEERS:
             raise ConfigError(f"--compare knows {' and '.join(PEERS)}, not {name!r}")
+        if missing := PEERS[name].missing():
+            raise ConfigError(missing)
 
 
 def open_peers(names: Sequence[str], llm: LLM, progress: Callable[[str], None]) -> list[Peer]:
-    """Make peers ready. Raises ConfigError for one that is not here."""
+    """Make ready peers that were checked."""
     return [PEERS[name](llm, progress) for name in names]
 
 

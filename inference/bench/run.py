@@ -55,8 +55,8 @@ def bench(
 
     `progress` gets a phrase as each begins. Raises ConfigError for an unknown peer or one that is not here.
     """
-    progress(f"loading {model}")
     check_peers(peers)
+    progress(f"loading {model}")
     llm = LLM(model, config)
     engine, avoid = llm.engine, sorted(llm.special_token_ids)
     # Compiles kernels and touches the weights, so that no measured run pays for it.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from inference.bench import peers
-from inference.bench.gguf_export import export
+from inference.bench.gguf_export import export, file_for
 from inference.bench.measure import Run
 from inference.bench.peers import LlamaCpp, MlxLm, PeerRun, check_peers, compared
 from inference.bench.workload import Workload
@@ -105,9 +105,31 @@ def test_a_peer_that_fails_is_one_sentence(stand_in: Path) -> None:
 def test_a_peer_that_is_not_here_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="llama-batched-bench"):
-        LlamaCpp(LLM(str(tiny.checkpoint(tmp_path))), silent)
+        check_peers(["llama.cpp"])
     with pytest.raises(ConfigError, match=r"mlx_lm and llama\.cpp"):
         check_peers(["vllm"])
+
+
+def test_a_conversion_belongs_to_its_weights_alone(tmp_path: Path) -> None:
+    """Directories are often called alike, and what is in them may change."""
+    here, there = (tiny.checkpoint(tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1)))
+    assert here.name == there.name
+    before = file_for(here)
+    assert file_for(there) != before == file_for(here)
+    (here / "config.json").touch()
+    assert file_for(here) != before
+
+
+def test_answers_of_one_token_have_no_decode_to_compare(tmp_path: Path) -> None:
+    class Instant(PretendPeer):
+        def run(self, workload: Workload) -> PeerRun:
+            return PeerRun(10.0, 0.0)
+
+    found = compared(
+        Instant([]), Workload(8, 1, 1), lambda: Run(20.0, 0.0, 0, 0, 0, 0, 1, PhaseTimes()), runs=1, progress=silent
+    )
+    assert found.decode_ratio.median == 0
+    assert found.prefill_ratio.median == 2
 
 
 @pytest.mark.parametrize(("bits", "error"), [(4, 0.15), (8, 0.01), (16, 0.005)])
