@@ -17,7 +17,7 @@ from typing import Any, cast
 
 
 def leave_with_terminal(every: float = 1.0) -> None:
-    """End this process by SIGHUP once the terminal on stdin is gone, looking every few seconds.
+    """End this process by SIGHUP once the terminal on stdin is gone, looking `every` so many seconds.
 
     The system's own SIGHUP goes to the session's leader and the foreground group, and may miss a program that make or
     a script started; Textual would then read from the dead terminal without end, and its drawing would block.

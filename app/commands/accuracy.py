@@ -62,6 +62,8 @@ def main(args: argparse.Namespace) -> int:
     print("            at most (nats, of the text's own tokens)")
     print(f"divergence  {found.divergence:.2e} nats for each prediction (Kullback-Leibler)")
     print(f"same choice {found.same_choice:.1%} of the most probable tokens")
+    if not found.largest:
+        print("            nothing differs: the change has no effect here (int8 is for quantized matrices alone)")
     return 0
 
 

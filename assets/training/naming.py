@@ -1,8 +1,8 @@
 """The second task while a model learns: to name the answer that comes, from the hidden state before its first token.
 
-Which of 1700 answers a question wants is learned far sooner by few layers than by many: one layer alone, which averages
-the words of the question, tells them apart after a tenth of the questions that four need. So the training begins with
-one layer and takes the others in later; those begin as layers that change nothing (`model.build`).
+Which of 1700 answers a question wants is learned far sooner by few layers than by many, and by one that averages the
+words of the question it is learned for other wordings, too. So the training begins with one layer and takes the others
+in later; those begin as layers that change nothing (`model.build`).
 """
 
 import torch

@@ -105,6 +105,11 @@ def test_accuracy_says_how_far_predictions_move(glasschat, model):
     assert 0 < glasschat(*asked).json["mean"] < 0.1
 
 
+def test_accuracy_says_when_a_change_has_no_effect(glasschat, model):
+    outcome = glasschat("accuracy", "--model", model, "--tokens", 20)
+    assert "no effect here" in outcome.out
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
