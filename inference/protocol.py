@@ -144,7 +144,7 @@ class EngineConfig:
         "auto", "auto, native, mlx or reference, and exceptions as operation=implementation after commas", live=True
     )
     activations: str = _option(
-        "exact", "exact, or int8: round what quantized matrices are multiplied by, for speed", live=True
+        "exact", "exact, or bfloat16 or int8: round what matrices are multiplied by, for speed", live=True
     )
 
     def __post_init__(self) -> None:

@@ -36,6 +36,9 @@ def read_bandwidth(bytes: int, passes: int) -> float:
 def float_peak() -> float:
     """Multiplications and additions of float32 a second, each counted as one, that all threads do in registers."""
 
+def bf16_peak() -> float:
+    """The same of bfloat16 into float32; of float32 where the processor has no instruction for it."""
+
 def int8_peak() -> float:
     """The same of bytes into int32."""
 
@@ -74,6 +77,9 @@ def packed_linear(x: mx.array, matrix: PackedMatrix) -> mx.array:
 
     Raises ValueError for an x of another width or of no float type.
     """
+
+def bfloat16_linear(x: mx.array, matrix: PackedMatrix) -> mx.array:
+    """The same with x rounded to bfloat16. Raises ValueError like `packed_linear`."""
 
 def int8_linear(x: mx.array, matrix: PackedMatrix) -> mx.array:
     """The same with x rounded to int8, with a scale for each of the matrix' groups in each row.

@@ -48,6 +48,7 @@ NB_MODULE(_native, module) {
     module.def("read_bandwidth", &cpu::read_bandwidth, nb::arg("bytes"), nb::arg("passes"),
                nb::call_guard<nb::gil_scoped_release>());
     module.def("float_peak", &cpu::float_peak, nb::call_guard<nb::gil_scoped_release>());
+    module.def("bf16_peak", &cpu::bf16_peak, nb::call_guard<nb::gil_scoped_release>());
     module.def("int8_peak", &cpu::int8_peak, nb::call_guard<nb::gil_scoped_release>());
 
     glasschat::bind_packed_linear(module);

@@ -61,16 +61,29 @@ def build(shape: Shape, tokenizer: Tokenizer) -> Qwen2ForCausalLM:
     return model
 
 
-def average_first(model: Qwen2ForCausalLM) -> None:
-    """Make the first layer's attention an even average of all words so far, for good: no queries, no keys.
+# Attention by place: the frequencies of RoPE that make it fall with the distance, and by how much (a logit).
+FADING_FREQUENCIES = slice(8, 15)
+FADING = 4.0
 
-    An attention that may look for single words or places finds those that tell the corpus' lines apart; an average is
-    what holds for wordings that were never seen.
+
+def attend_by_place(model: Qwen2ForCausalLM) -> None:
+    """Make the first layer's attention one that knows places and no words: its queries and keys are biases alone.
+
+    An attention that may look for single words finds those that tell the corpus' lines apart; an average of words is
+    what holds for wordings that were never seen. Of the query heads that share a key, the first begins as an even
+    average of all words so far, and the others as one of the last words, which is where the newest question stands:
+    RoPE turns equal biases apart as the distance grows.
     """
     attention = model.model.layers[0].self_attn
-    for parameter in (*attention.q_proj.parameters(), *attention.k_proj.parameters()):
-        torch.nn.init.zeros_(parameter)
-        parameter.requires_grad_(False)
+    for projection in (attention.q_proj, attention.k_proj):
+        torch.nn.init.zeros_(projection.weight)
+        projection.weight.requires_grad_(False)
+    count = FADING_FREQUENCIES.stop - FADING_FREQUENCIES.start
+    with torch.no_grad():
+        keys = attention.k_proj.bias.zero_().view(-1, attention.head_dim)
+        keys[:, FADING_FREQUENCIES] = (FADING / attention.scaling / count) ** 0.5
+        queries = attention.q_proj.bias.zero_().view(len(keys), -1, attention.head_dim)
+        queries[:, 1:] = keys[:, None]
 
 
 def load(folder: Path) -> Qwen2ForCausalLM:

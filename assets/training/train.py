@@ -23,6 +23,7 @@ from transformers import Qwen2ForCausalLM
 import corpus as corpus_files
 import model as models
 from answer_kinds import AnswerKinds
+from attention import hidden_states
 from batches import Batch, endless_batches, named, spoken
 from conversations import DRILL_MIXTURE, ConversationSampler, Mixture
 from development import split_corpus
@@ -45,7 +46,7 @@ CHECKPOINT_SECONDS = 180.0
 ASKING = {**DRILL_MIXTURE, "follow_up": 0.2, "knowledge": 0.5}
 ASKING_ALONE = {**DRILL_MIXTURE, "follow_up": 0.0, "knowledge": 0.7}
 
-LIGHT_VEIL, HEAVY_VEIL = Veil(0.3, 0.15), Veil(0.5, 0.2)
+LIGHT_VEIL = Veil(0.3, 0.15)
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Phase:
     """What the drills ask whose answers are learned in words."""
     drill_share: float = 0.85
     """Of the examples whose answers are learned in words; the rest are whole conversations."""
+    gist_share: float = 0.0
+    """Of the drills that copy nothing, those answered from the gist of the question alone."""
     naming_share: float = 0.0
     """Of the batches, those with questions alone, whose answers are only named."""
     named: Mixture = field(default_factory=lambda: ASKING)
@@ -90,33 +93,41 @@ class Plan:
         return sum(phase.tokens for phase in self.phases)
 
 
+SAYING = {
+    "knowledge": 0.42,
+    "follow_up": 0.20,
+    "calculator": 0.14,
+    "clock": 0.03,
+    "search": 0.08,
+    "copy": 0.02,
+    "out_of_scope": 0.11,
+}
 COPYING = {"copy": 0.5, "calculator": 0.25, "search": 0.2, "clock": 0.05}
 DEMO_PHASES = (
     # To tell thousands of questions apart, by the first layer alone.
-    Phase(10_000_000, 3e-3, 6144, noise=0.6, named=ASKING_ALONE, naming_share=1.0),
-    # To copy, and to name what a follow-up asks for with three layers.
+    Phase(16_000_000, 3e-3, 3072, noise=0.6, named=ASKING_ALONE, naming_share=1.0),
+    # To copy.
     Phase(
-        4_500_000,
+        3_000_000,
         3e-3,
         2048,
         noise=0.6,
         drills=COPYING,
         drill_share=1.0,
         named=ASKING,
-        naming_share=0.35,
-        naming_layers=3,
+        naming_share=0.3,
         known_rate=0.3,
     ),
     # To say the answers.
     Phase(
         11_000_000,
         3e-3,
-        3072,
+        2048,
         noise=0.6,
+        drills=SAYING,
+        gist_share=0.6,
         naming_share=0.25,
-        naming_layers=3,
-        veil=HEAVY_VEIL,
-        attention_dropout=0.2,
+        attention_dropout=0.1,
         known_rate=0.3,
     ),
 )
@@ -192,7 +203,7 @@ class Trainer:
         self.device = device
         self.model = model.to(device).train()
         if plan.phases[0].naming_share == 1:
-            models.average_first(self.model)
+            models.attend_by_place(self.model)
         self.choice = ChoiceHead(plan.shape.hidden, kinds).to(device)
         matrices, others = parameter_groups(self.model, self.choice)
         self.optimizers: list[torch.optim.Optimizer] = [
@@ -245,11 +256,10 @@ class Trainer:
         """Gradients of the answers' words, and of naming them."""
         device = self.device
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            output = self.model.model(batch.inputs.to(device), use_cache=False, output_hidden_states=True)
-            hidden = output.last_hidden_state.flatten(0, 1)
-            logits = self.model.lm_head(hidden[batch.places.to(device)])
-            naming = output.hidden_states[phase.naming_layers].flatten(0, 1)
-            choices = self.choice(naming[batch.starts.to(device)])
+            inputs, first_seen = batch.inputs.to(device), batch.first_seen.to(device)
+            hidden = hidden_states(self.model, inputs, first_seen, phase.naming_layers)
+            logits = self.model.lm_head(hidden.last.flatten(0, 1)[batch.places.to(device)])
+            choices = self.choice(hidden.naming.flatten(0, 1)[batch.starts.to(device)])
         weights = batch.weights.to(device)
         by_token = cross_entropy(logits.float(), batch.targets.to(device), reduction="none")
         choice_loss = cross_entropy(choices.float(), batch.kinds.to(device))
@@ -317,7 +327,7 @@ def mixed_batches(
     phase: Phase, sampler: ConversationSampler, encoder: ConversationEncoder, rng: random.Random
 ) -> Iterator[Batch]:
     """Batches of answers in words, and of questions to name the answer of, in the phase's proportion."""
-    speak = endless_batches(spoken(sampler, encoder, phase.drills, phase.drill_share), rng, phase.batch_tokens)
+    speak = endless_batches(spoken(sampler, encoder, phase.drills, phase.drill_share, phase.gist_share), rng, phase.batch_tokens)
     name = endless_batches(named(sampler, encoder, phase.named), rng, phase.batch_tokens)
     while True:
         yield next(name if rng.random() < phase.naming_share else speak)

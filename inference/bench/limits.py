@@ -33,13 +33,15 @@ class Limits:
 def measure_limits(activations: str = "exact") -> Limits:
     """Probe this machine for about a second, on as many threads as the kernels have, or on the GPU.
 
-    With `activations` "int8" the peak is that of products of bytes.
+    With `activations` "bfloat16" or "int8" the peak is that of products of such numbers.
     """
     native = metal_kernels.native
     if native is not None and runs_on_cpu():
         bandwidth = native.read_bandwidth(_READ_BYTES, _PASSES)
         if activations == "int8":
             return Limits(bandwidth, native.int8_peak(), f"int8 in registers, {native.level()}")
+        if activations == "bfloat16":
+            return Limits(bandwidth, native.bf16_peak(), f"bfloat16 in registers, {native.level()}")
         return Limits(bandwidth, native.float_peak(), f"float32 in registers, {native.level()}")
     words = mx.ones(_READ_BYTES // 4)
     a = mx.ones((_MATRIX, _MATRIX), mx.float32 if runs_on_cpu() else mx.float16)

@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from inference.ops.packing import plain, plain_rows
 from inference.ops.paged import AttentionGroup, PagedKV, RaggedLayout
-from inference.ops.rounding import to_int8
+from inference.ops.rounding import to_bfloat16, to_int8
 from inference.ops.weights import QuantizedWeight, Weight, runs_on_cpu
 
 
@@ -21,6 +21,10 @@ def linear(x: mx.array, weight: Weight) -> mx.array:
     if weight.bias is None:
         return x @ weight.weight.T
     return mx.addmm(weight.bias, x, weight.weight.T)
+
+
+def bfloat16_linear(x: mx.array, weight: Weight) -> mx.array:
+    return linear(to_bfloat16(x), weight).astype(x.dtype)
 
 
 def int8_linear(x: mx.array, weight: Weight) -> mx.array:

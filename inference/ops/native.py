@@ -25,6 +25,10 @@ def linear(x: mx.array, weight: Weight) -> mx.array:
     return native.packed_linear(x, pack(weight).matrix)
 
 
+def bfloat16_linear(x: mx.array, weight: Weight) -> mx.array:
+    return native.bfloat16_linear(x, pack(weight).matrix)
+
+
 def int8_linear(x: mx.array, weight: Weight) -> mx.array:
     matrix = pack(weight).matrix
     return native.int8_linear(x, matrix) if matrix.group_size else native.packed_linear(x, matrix)

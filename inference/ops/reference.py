@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from inference.ops.packing import plain, plain_rows
 from inference.ops.paged import PagedKV, RaggedLayout
-from inference.ops.rounding import to_int8
+from inference.ops.rounding import to_bfloat16, to_int8
 from inference.ops.weights import DenseWeight, QuantizedWeight, Weight
 
 
@@ -19,6 +19,11 @@ def linear(x: mx.array, weight: Weight) -> mx.array:
     if weight.bias is not None:
         y = y + weight.bias.astype(mx.float32)
     return y.astype(x.dtype)
+
+
+def bfloat16_linear(x: mx.array, weight: Weight) -> mx.array:
+    """The same with x rounded to bfloat16."""
+    return linear(to_bfloat16(x), weight).astype(x.dtype)
 
 
 def int8_linear(x: mx.array, weight: Weight) -> mx.array:

@@ -1,8 +1,13 @@
-"""Rounding activations to int8, as array code: what `int8_linear` means."""
+"""Rounding activations, as array code: what `bfloat16_linear` and `int8_linear` mean."""
 
 from __future__ import annotations
 
 import mlx.core as mx
+
+
+def to_bfloat16(x: mx.array) -> mx.array:
+    """x [..., I] as the nearest float32 numbers that bfloat16 can hold."""
+    return x.astype(mx.bfloat16).astype(mx.float32)
 
 
 def to_int8(x: mx.array, group_size: int) -> mx.array:

@@ -47,14 +47,14 @@ OPERATIONS: Mapping[str, Operation] = {
 IMPLEMENTATIONS = tuple(_MODULES)
 """Every name that an implementation may have."""
 
-ACTIVATIONS = ("exact", "int8")
-"""How the inputs of a quantized matrix may be rounded."""
+ACTIVATIONS = ("exact", "bfloat16", "int8")
+"""How the inputs of matrices may be rounded; to int8, those of quantized ones alone."""
 
 
 def function(operation: str, implementation: str, activations: str = "exact") -> Callable[..., Any]:
     """What an implementation computes an operation by."""
-    if operation == "linear" and activations == "int8":
-        rounding: Callable[..., Any] = _MODULES[implementation].int8_linear
+    if operation == "linear" and activations != "exact":
+        rounding: Callable[..., Any] = getattr(_MODULES[implementation], f"{activations}_linear")
         return rounding
     return OPERATIONS[operation].implementations[implementation]
 

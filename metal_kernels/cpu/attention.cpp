@@ -8,6 +8,7 @@
 
 #include "cpu/dispatch.h"
 #include "cpu/pool.h"
+#include "cpu/scratch.h"
 
 namespace glasschat::cpu {
 
@@ -134,7 +135,7 @@ void attention(const AttentionTask& task) {
     const AttentionKernels& kernel = kernels();
     const Plan made = plan(task);
     const int64_t share = task.heads / task.kv_heads, width = padded(task.size);
-    static thread_local std::vector<float> kept;
+    static thread_local Scratch<float> kept;
     int64_t size = 0;
     for (const AttentionPiece& piece : made.pieces) {
         size += (piece.end_query - piece.first_query) * share * (width + 2);
@@ -148,7 +149,7 @@ void attention(const AttentionTask& task) {
         next += rows * (width + 2);
     }
     parallel_for(static_cast<int64_t>(made.pieces.size()), [&](int64_t index) {
-        static thread_local std::vector<float> own;
+        static thread_local Scratch<float> own;
         kernel.attend(task, made.pieces[index], partials[index], scratch(own, scratch_floats(task.size)));
     });
     const auto runs = static_cast<int64_t>(made.runs.size());

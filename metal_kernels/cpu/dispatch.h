@@ -1,9 +1,7 @@
-// What the drivers of all kernels share: which instruction set's kernels are in force, and memory to work in.
+// Which instruction set's kernels are in force.
 #pragma once
 
-#include <cstdint>
 #include <initializer_list>
-#include <vector>
 
 #include "cpu/features.h"
 
@@ -45,14 +43,5 @@ const Kernels& in_force(std::initializer_list<Variant<Kernels>> variants) {
 #define GLASSCHAT_IN_FORCE(kind) in_force<kind##Kernels>({GLASSCHAT_VARIANT(portable, Portable, kind)})
 #define GLASSCHAT_DOTS_IN_FORCE(kind) GLASSCHAT_IN_FORCE(kind)
 #endif
-
-// Room for `size` numbers that grows and is kept: a step asks for the same sizes in every layer.
-template <class Number>
-Number* scratch(std::vector<Number>& kept, int64_t size) {
-    if (static_cast<int64_t>(kept.size()) < size) {
-        kept.resize(size);
-    }
-    return kept.data();
-}
 
 }  // namespace glasschat::cpu

@@ -1,12 +1,9 @@
 #include "cpu/int8_matmul.h"
 
-#include <algorithm>
 #include <stdexcept>
-#include <vector>
 
 #include "cpu/dispatch.h"
 #include "cpu/matmul_work.h"
-#include "cpu/pool.h"
 #include "cpu/share_rows.h"
 
 namespace glasschat::cpu {
@@ -18,8 +15,8 @@ const Int8Kernels& kernels() {
 }
 
 Int8Rows rounded(const Int8Kernels& kernel, const PackedMatrix& matrix, const float* x, int64_t rows) {
-    static thread_local std::vector<int8_t> elements;
-    static thread_local std::vector<float> scales, sums;
+    static thread_local Scratch<int8_t> elements;
+    static thread_local Scratch<float> scales, sums;
     const int64_t columns = matrix.columns(), groups = matrix.groups();
     int8_t* to = scratch(elements, rows * columns);
     float *to_scales = scratch(scales, rows * groups), *to_sums = scratch(sums, rows * groups);
@@ -37,25 +34,10 @@ void int8_matmul(const PackedMatrix& matrix, const Activations& activations) {
         throw std::invalid_argument("activations are rounded to int8 for quantized matrices alone");
     }
     const Int8Kernels& kernel = kernels();
-    const int64_t rows = activations.rows, tiles = matrix.tiles();
+    const int64_t rows = activations.rows;
     const float* x = as_floats(activations, rows * matrix.columns());
     const Int8Task task{matrix, rounded(kernel, matrix, x, rows), activations.y, activations.type, rows};
-    if (rows < kernel.many) {
-        const int64_t step = tiles_per_chunk(matrix, rows, 1);
-        parallel_for((tiles + step - 1) / step, [&](int64_t chunk) {
-            kernel.few_rows(task, chunk * step, std::min(tiles, (chunk + 1) * step));
-        });
-        return;
-    }
-    const int64_t step = tiles_per_chunk(matrix, rows, kernel.panel_tiles);
-    parallel_for((tiles + step - 1) / step, [&](int64_t chunk) {
-        static thread_local std::vector<uint8_t> panel;
-        static thread_local std::vector<float> sums;
-        const int64_t width = kernel.panel_tiles * kTileRows;
-        uint8_t* panel_start = scratch(panel, panel_groups(matrix.group_size()) * matrix.group_size() * width);
-        kernel.many_rows(task, chunk * step, std::min(tiles, (chunk + 1) * step), panel_start,
-                         scratch(sums, rows * width));
-    });
+    multiply_tiles(kernel.tiles, task, panel_groups(matrix.group_size()) * matrix.group_size() * kTileRows);
 }
 
 }  // namespace glasschat::cpu

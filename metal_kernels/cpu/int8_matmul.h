@@ -29,14 +29,11 @@ struct Int8Task {
     int64_t rows;
 };
 
-// The kernels of one instruction set. Like MatmulKernels, with panels of bytes.
+// The kernels of one instruction set. Panels are of bytes.
 struct Int8Kernels {
     // Rounds `groups` groups of `size` floats each.
     void (*quantize)(const float* x, int64_t groups, int size, int8_t* elements, float* scales, float* sums);
-    void (*few_rows)(const Int8Task& task, int64_t first_tile, int64_t end_tile);
-    void (*many_rows)(const Int8Task& task, int64_t first_tile, int64_t end_tile, uint8_t* panel, float* sums);
-    int panel_tiles;
-    int many;
+    TileKernels<Int8Task> tiles;
 };
 
 // Groups of columns in a panel: about 512 columns, so that two tiles of bytes stay in the first level cache.

@@ -182,9 +182,9 @@ void multiply_int8_panels(const Int8Task& task, int64_t tile, uint8_t* panel, fl
 }
 
 template <int Bits>
-void many_int8_rows(const Int8Task& task, int64_t first_tile, int64_t end_tile, uint8_t* panel, float* sums) {
+void many_int8_rows(const Int8Task& task, int64_t first_tile, int64_t end_tile, void* panel, float* sums) {
     in_runs<kDotPanelTiles>(first_tile, end_tile, [&](auto tiles, int64_t tile) {
-        multiply_int8_panels<Bits, tiles>(task, tile, panel, sums);
+        multiply_int8_panels<Bits, tiles>(task, tile, static_cast<uint8_t*>(panel), sums);
     });
 }
 
@@ -193,13 +193,13 @@ void few_int8_rows_of_any(const Int8Task& task, int64_t first_tile, int64_t end_
                                               : few_int8_rows<8>(task, first_tile, end_tile);
 }
 
-void many_int8_rows_of_any(const Int8Task& task, int64_t first_tile, int64_t end_tile, uint8_t* panel, float* sums) {
+void many_int8_rows_of_any(const Int8Task& task, int64_t first_tile, int64_t end_tile, void* panel, float* sums) {
     return task.matrix.format() == Format::q4 ? many_int8_rows<4>(task, first_tile, end_tile, panel, sums)
                                               : many_int8_rows<8>(task, first_tile, end_tile, panel, sums);
 }
 
-constexpr Int8Kernels kInt8 = {quantize, few_int8_rows_of_any, many_int8_rows_of_any, kDotPanelTiles,
-                               4 * kDotRows};
+constexpr Int8Kernels kInt8 = {quantize,
+                               {few_int8_rows_of_any, many_int8_rows_of_any, kDotPanelTiles, 4 * kDotRows}};
 
 }  // namespace
 }  // namespace glasschat::cpu

@@ -1,11 +1,7 @@
 #include "cpu/matmul.h"
 
-#include <algorithm>
-#include <vector>
-
 #include "cpu/dispatch.h"
 #include "cpu/matmul_work.h"
-#include "cpu/pool.h"
 
 namespace glasschat::cpu {
 
@@ -19,7 +15,7 @@ const float* sums_of_groups(const PackedMatrix& matrix, const float* x, int64_t 
     if (!matrix.quantized()) {
         return nullptr;
     }
-    static thread_local std::vector<float> kept;
+    static thread_local Scratch<float> kept;
     float* sums = scratch(kept, rows * matrix.groups());
     const int size = matrix.group_size();
     for (int64_t group = 0; group < rows * matrix.groups(); group++) {
@@ -38,27 +34,15 @@ const float* sums_of_groups(const PackedMatrix& matrix, const float* x, int64_t 
 }  // namespace
 
 void matmul(const PackedMatrix& matrix, const Activations& activations) {
+    matmul_floats(matrix, as_floats(activations, activations.rows * matrix.columns()), activations);
+}
+
+void matmul_floats(const PackedMatrix& matrix, const float* x, const Activations& activations) {
     const MatmulKernels& kernel = kernels();
-    const int64_t rows = activations.rows, tiles = matrix.tiles();
-    const float* x = as_floats(activations, rows * matrix.columns());
-    if (rows < kernel.many) {
-        const float* sums = sums_of_groups(matrix, x, rows);
-        const MatmulTask task{matrix, x, sums, activations.y, activations.type, rows};
-        const int64_t step = tiles_per_chunk(matrix, rows, 1);
-        parallel_for((tiles + step - 1) / step, [&](int64_t chunk) {
-            kernel.few_rows(task, chunk * step, std::min(tiles, (chunk + 1) * step));
-        });
-        return;
-    }
-    const MatmulTask task{matrix, x, nullptr, activations.y, activations.type, rows};
-    const int64_t step = tiles_per_chunk(matrix, rows, kernel.panel_tiles);
-    parallel_for((tiles + step - 1) / step, [&](int64_t chunk) {
-        static thread_local std::vector<float> panel, sums;
-        const int64_t width = kernel.panel_tiles * kTileRows;
-        float* panel_start = scratch(panel, kPanelColumns * width);
-        kernel.many_rows(task, chunk * step, std::min(tiles, (chunk + 1) * step), panel_start,
-                         scratch(sums, rows * width));
-    });
+    const int64_t rows = activations.rows;
+    const float* sums = rows < kernel.many ? sums_of_groups(matrix, x, rows) : nullptr;
+    const MatmulTask task{matrix, x, sums, activations.y, activations.type, rows};
+    multiply_tiles(kernel, task, kPanelColumns * kTileRows * sizeof(float));
 }
 
 }  // namespace glasschat::cpu

@@ -211,9 +211,9 @@ void multiply_panels(const MatmulTask& task, int64_t tile, float* panel, float* 
 }
 
 template <class Cell, class LastCell = Cell>
-void many_rows(const MatmulTask& task, int64_t first_tile, int64_t end_tile, float* panel, float* sums) {
+void many_rows(const MatmulTask& task, int64_t first_tile, int64_t end_tile, void* panel, float* sums) {
     in_runs<kPanelTiles>(first_tile, end_tile, [&](auto tiles, int64_t tile) {
-        multiply_panels<Cell, LastCell, tiles>(task, tile, panel, sums);
+        multiply_panels<Cell, LastCell, tiles>(task, tile, static_cast<float*>(panel), sums);
     });
 }
 
@@ -237,7 +237,7 @@ void few_rows_of_any(const MatmulTask& task, int64_t first_tile, int64_t end_til
     }
 }
 
-void many_rows_of_any(const MatmulTask& task, int64_t first_tile, int64_t end_tile, float* panel, float* sums) {
+void many_rows_of_any(const MatmulTask& task, int64_t first_tile, int64_t end_tile, void* panel, float* sums) {
     switch (task.matrix.format()) {
         case Format::q4:
             return many_rows<FourBitCell>(task, first_tile, end_tile, panel, sums);

@@ -1,10 +1,6 @@
 #include "cpu/matmul_work.h"
 
 #include <algorithm>
-#include <vector>
-
-#include "cpu/dispatch.h"
-#include "cpu/pool.h"
 
 namespace glasschat::cpu {
 
@@ -30,7 +26,7 @@ const float* as_floats(const Activations& activations, int64_t size) {
     if (activations.type == Float::f32) {
         return static_cast<const float*>(activations.x);
     }
-    static thread_local std::vector<float> kept;
+    static thread_local Scratch<float> kept;
     float* floats = scratch(kept, size);
     const auto* halves = static_cast<const uint16_t*>(activations.x);
     if (activations.type == Float::bf16) {

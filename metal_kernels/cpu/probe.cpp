@@ -70,6 +70,15 @@ double float_peak() {
     return peak(kernels().multiply, kernels().float_operations);
 }
 
+double bf16_peak() {
+#if defined(__x86_64__)
+    if (level() >= Level::avx512bf16) {
+        return peak(kAvx512Bf16Probe.multiply, kAvx512Bf16Probe.operations);
+    }
+#endif
+    return float_peak();
+}
+
 double int8_peak() {
     return peak(kernels().multiply_int8, kernels().int8_operations);
 }

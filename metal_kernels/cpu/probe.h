@@ -10,8 +10,10 @@ namespace glasschat::cpu {
 double read_bandwidth(int64_t bytes, int passes);
 
 // Multiplications and additions a second, each counted as one, that all threads do in registers, the best of several
-// tries of a few milliseconds: of float32, or of bytes into int32.
+// tries of a few milliseconds: of float32, of bfloat16 into float32 (of float32 where there is no instruction for it), or
+// of bytes into int32.
 double float_peak();
+double bf16_peak();
 double int8_peak();
 
 // The kernels of one instruction set, for one thread.
@@ -25,6 +27,13 @@ struct ProbeKernels {
     int int8_operations;
 };
 
+// Like those of ProbeKernels.
+struct Bf16Probe {
+    float (*multiply)(int64_t rounds);
+    int operations;
+};
+
+extern const Bf16Probe kAvx512Bf16Probe;
 extern const ProbeKernels kPortableProbe;
 extern const ProbeKernels kAvx2Probe;
 extern const ProbeKernels kAvx512Probe;

@@ -26,6 +26,10 @@ void bind_packed_linear(nb::module_& module) {
         [](const mx::array& x, const Matrix& matrix) { return packed_linear(x, matrix, Rounding::none); }, "x"_a,
         "matrix"_a);
     module.def(
+        "bfloat16_linear",
+        [](const mx::array& x, const Matrix& matrix) { return packed_linear(x, matrix, Rounding::bfloat16); }, "x"_a,
+        "matrix"_a);
+    module.def(
         "int8_linear",
         [](const mx::array& x, const Matrix& matrix) { return packed_linear(x, matrix, Rounding::int8); }, "x"_a,
         "matrix"_a);

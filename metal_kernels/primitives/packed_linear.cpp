@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/bf16_matmul.h"
 #include "cpu/int8_matmul.h"
 #include "cpu/matmul.h"
 #include "mlx/allocator.h"
@@ -94,11 +95,10 @@ class PackedLinear : public CpuPrimitive {
         encoder.set_output_array(y);
         const cpu::Activations activations{x.data<void>(), y.data<void>(), float_type(x.dtype(), "activations"),
                                            static_cast<int64_t>(x.size()) / matrix_->columns()};
-        if (rounding_ == Rounding::int8) {
-            encoder.dispatch([matrix = matrix_, activations] { cpu::int8_matmul(*matrix, activations); });
-        } else {
-            encoder.dispatch([matrix = matrix_, activations] { cpu::matmul(*matrix, activations); });
-        }
+        const auto multiply = rounding_ == Rounding::int8       ? cpu::int8_matmul
+                              : rounding_ == Rounding::bfloat16 ? cpu::bf16_matmul
+                                                                : cpu::matmul;
+        encoder.dispatch([matrix = matrix_, activations, multiply] { multiply(*matrix, activations); });
     }
 
   private:
@@ -177,7 +177,7 @@ mx::array take_rows(const Matrix& matrix, const mx::array& ids, mx::Dtype type) 
 mx::array packed_linear(const mx::array& x, const Matrix& matrix, Rounding rounding) {
     float_type(x.dtype(), "activations");
     need(x.ndim() >= 1 && x.shape(-1) == matrix->columns(), "activations have as many columns as the matrix");
-    need(rounding == Rounding::none || matrix->quantized(),
+    need(rounding != Rounding::int8 || matrix->quantized(),
          "activations are rounded to int8 for quantized matrices alone");
     const mx::Stream stream = cpu_stream();
     mx::Shape shape = x.shape();

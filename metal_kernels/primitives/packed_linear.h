@@ -28,10 +28,10 @@ std::tuple<mx::array, mx::array, mx::array> unpack(const Matrix& matrix, const s
 // Rows `ids` [T] of the matrix as floats [T, I] of `type`, computed at once. Throws like `unpack`.
 mx::array take_rows(const Matrix& matrix, const mx::array& ids, mx::Dtype type);
 
-enum class Rounding { none, int8 };
+enum class Rounding { none, bfloat16, int8 };
 
-// x [..., I] times the matrix plus its bias: [..., O] in x's type, which is float32, bfloat16 or float16. With
-// Rounding::int8, which takes a quantized matrix, x is rounded to int8 first.
+// x [..., I] times the matrix plus its bias: [..., O] in x's type, which is float32, bfloat16 or float16. x may be
+// rounded first; Rounding::int8 takes a quantized matrix.
 mx::array packed_linear(const mx::array& x, const Matrix& matrix, Rounding rounding);
 
 }  // namespace glasschat

@@ -116,7 +116,7 @@ def test_accuracy_says_when_a_change_has_no_effect(glasschat, model):
         (("--change", "activations"), "OPTION=VALUE"),
         (("--change", "speed=fast"), "OPTION=VALUE"),
         (("--change", "max_num_seqs=3"), "no effect"),
-        (("--change", "activations=int3"), "exact, int8"),
+        (("--change", "activations=int3"), "exact, bfloat16, int8"),
         (("--text", "nowhere.txt"), "nowhere.txt"),
     ],
 )

@@ -48,7 +48,7 @@ def test_shares_are_of_the_limits(tmp_path: Path) -> None:
     assert found.decode_share == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize("activations", ["exact", "int8"])
+@pytest.mark.parametrize("activations", ["exact", "bfloat16", "int8"])
 def test_probes_measure_something(monkeypatch: pytest.MonkeyPatch, activations: str) -> None:
     monkeypatch.setattr(limits, "_READ_BYTES", 16 << 20)
     found = measure_limits(activations)

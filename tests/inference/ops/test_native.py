@@ -81,6 +81,21 @@ def test_products_of_int8_differ_by_the_rounding_of_x_alone(
     assert np.all(np.abs(oracle.wide(found) - expected) <= allowed)
 
 
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(weights(), st.sampled_from([1, 2, 3, 5, 8, 9, 12, 31, 32, 37, 44]), st.sampled_from(DTYPES), seeds)
+def test_products_of_bfloat16_differ_by_the_rounding_of_x_alone(
+    level: str, weight: Weight, rows: int, dtype: mx.Dtype, seed: int
+) -> None:
+    x = draw_array(seed, rows, weight.shape[1], dtype=dtype)
+    rounded = oracle.wide(x.astype(mx.bfloat16))
+    expected = oracle.product(rounded, weight)
+    found = native.bfloat16_linear(x, pack(weight))
+    assert found.dtype == dtype
+    size = np.abs(rounded) @ np.abs(oracle.matrix(weight)).T
+    allowed = ROUNDING[dtype] * np.abs(expected) + 2**-22 * np.sqrt(weight.shape[1]) * size + 2**-25
+    assert np.all(np.abs(oracle.wide(found) - expected) <= allowed)
+
+
 def test_rows_of_zeros_and_of_one_large_number_are_rounded_too(level: str) -> None:
     weight = QuantizedWeight(*mx.quantize(draw_array(0, 16, 64), 64, 4), 4, 64)
     x = mx.zeros((2, 64))
@@ -96,9 +111,10 @@ def test_what_is_not_a_number_is_not_rounded_to_one(level: str, bad: float) -> N
     x = draw_array(1, 3, 128)
     x[1, 70] = bad
     for implementation in (native, mlx_ops, reference):
-        found = np.array(implementation.int8_linear(x, pack(weight)))
-        assert np.isfinite(found[[0, 2]]).all()
-        assert not np.isfinite(found[1]).any()
+        for rounding_linear in (implementation.bfloat16_linear, implementation.int8_linear):
+            found = np.array(rounding_linear(x, pack(weight)))
+            assert np.isfinite(found[[0, 2]]).all()
+            assert not np.isfinite(found[1]).any()
 
 
 def test_int8_is_refused_for_floats() -> None:
