@@ -83,5 +83,5 @@ def _summary(ref: str, path: Path) -> Summary:
         head_size=config.head_dim,
         vocab_size=config.vocab_size,
         tied_embeddings=config.tie_word_embeddings,
-        kv_bytes_per_token=config.kv_bytes_per_token(_BYTES[dtype]),
+        kv_bytes_per_token=config.kv_elements_per_token * _BYTES[dtype],
     )

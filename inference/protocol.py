@@ -116,6 +116,9 @@ Prompt = ChatPrompt | TextPrompt | TokenPrompt
 # --- how the engine is set up ----------------------------------------------------------------------------------------
 
 
+KV_CACHE_DTYPES = ("auto", "float32", "bfloat16", "float16", "int8", "int4")
+
+
 def _option(default: Any, help: str, *, live: bool, at_least: int | None = None) -> Any:
     """A field of `EngineConfig`: `live` options change at a step boundary, the others when the engine restarts."""
     return field(default=default, metadata={"help": help, "live": live, "at_least": at_least})
@@ -139,7 +142,13 @@ class EngineConfig:
     max_model_len: int = _option(
         0, "longest prompt plus output in tokens; 0 takes the model's own limit", live=False, at_least=0
     )
-    dtype: str = _option("auto", "auto, float32, bfloat16 or float16: type of activations and KV cache", live=False)
+    dtype: str = _option("auto", "auto, float32, bfloat16 or float16: type of activations", live=False)
+    kv_cache_dtype: str = _option(
+        "auto",
+        "auto (the activations'), float32, bfloat16, float16, int8 or int4: type of the KV cache; running requests are "
+        "computed again",
+        live=True,
+    )
     kernels: str = _option(
         "auto", "auto, native, mlx or reference, and exceptions as operation=implementation after commas", live=True
     )
@@ -154,6 +163,9 @@ class EngineConfig:
                 raise ConfigError(f"{f.name} is {value!r}, but must be a whole number of at least {least}")
         if self.dtype not in ("auto", "float32", "bfloat16", "float16"):
             raise ConfigError(f"dtype is {self.dtype!r}, but must be auto, float32, bfloat16 or float16")
+        if self.kv_cache_dtype not in KV_CACHE_DTYPES:
+            names = ", ".join(KV_CACHE_DTYPES)
+            raise ConfigError(f"kv_cache_dtype is {self.kv_cache_dtype!r}, but must be one of {names}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,13 +100,17 @@ class Layout:
     ) -> None:
         """`tables` [B, width] is row after row. Raises ValueError for what no step may be."""
 
-def write_kv(pool: mx.array, rows: mx.array, layout: Layout) -> mx.array:
-    """The pool [N, P, H, D] with rows [T, H, D] in the slots of the step's tokens, in place if nothing else holds it.
+def write_kv(store: Sequence[mx.array], rows: mx.array, layout: Layout) -> list[mx.array]:
+    """The store [N, P, H, D] with rows [T, H, D] in the slots of the step's tokens, in place if nothing else holds it.
+
+    A store is one array of floats, or words, scales and biases of integers in groups of 32.
 
     Raises ValueError for shapes that do not belong together and for a block that the pool does not have.
     """
 
-def paged_attention(q: mx.array, keys: mx.array, values: mx.array, layout: Layout, scale: float) -> mx.array:
+def paged_attention(
+    q: mx.array, keys: Sequence[mx.array], values: Sequence[mx.array], layout: Layout, scale: float
+) -> mx.array:
     """Attention of q [T, H_q, D] over the pool's keys and values [N, P, H, D]: [T, H_q, D]. Raises ValueError."""
 
 def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:

@@ -13,7 +13,7 @@ from app.commands.options import add_engine, add_model, engine_config, positive
 from inference.errors import ConfigError
 from inference.protocol import EngineConfig
 
-OPTIONS = ("activations", "kernels", "dtype")
+OPTIONS = ("activations", "kernels", "dtype", "kv_cache_dtype")
 """Those that have an effect on the numbers that a model computes."""
 
 

@@ -24,9 +24,11 @@ class Shape:
     heads: int
     kv_heads: int
     feed_forward: int
+    tied: bool = True
+    """Whether tokens are written by the embedding that they are read by."""
 
 
-DEMO_SHAPE = Shape(hidden=256, layers=6, heads=4, kv_heads=2, feed_forward=768)
+DEMO_SHAPE = Shape(hidden=256, layers=6, heads=4, kv_heads=2, feed_forward=768, tied=False)
 DRAFT_SHAPE = Shape(hidden=128, layers=2, heads=2, kv_heads=1, feed_forward=256)
 
 
@@ -41,7 +43,7 @@ def build(shape: Shape, tokenizer: Tokenizer) -> Qwen2ForCausalLM:
         num_key_value_heads=shape.kv_heads,
         max_position_embeddings=MAX_POSITIONS,
         rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
-        tie_word_embeddings=True,
+        tie_word_embeddings=shape.tied,
         rms_norm_eps=1e-6,
         bos_token_id=None,
         eos_token_id=tokenizer.token_to_id(TURN_END),
@@ -84,6 +86,18 @@ def attend_by_place(model: Qwen2ForCausalLM) -> None:
         keys[:, FADING_FREQUENCIES] = (FADING / attention.scaling / count) ** 0.5
         queries = attention.q_proj.bias.zero_().view(len(keys), -1, attention.head_dim)
         queries[:, 1:] = keys[:, None]
+
+
+def keep_reading(model: Qwen2ForCausalLM) -> None:
+    """Keep what questions are understood by, the embedding and the first layer, as it is from now on.
+
+    Both optimizers take steps of the same size whatever the gradient's, so that even a low rate lets them drift.
+    """
+    if model.model.embed_tokens.weight.requires_grad and not model.config.tie_word_embeddings:
+        # Copying is learned the sooner the more writing is like reading.
+        model.lm_head.weight.data.copy_(model.model.embed_tokens.weight)
+    for parameter in (*model.model.embed_tokens.parameters(), *model.model.layers[0].parameters()):
+        parameter.requires_grad_(False)
 
 
 def load(folder: Path) -> Qwen2ForCausalLM:

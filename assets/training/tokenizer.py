@@ -6,6 +6,7 @@ import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -168,7 +169,7 @@ class Example:
         if not self.gist_alone:
             return [0] * len(self.ids)
         borders = [0, *(place for place, _ in self.starts), len(self.ids)]
-        return [start for start, end in zip(borders, borders[1:], strict=False) for _ in range(start, end)]
+        return [start for start, end in pairwise(borders) for _ in range(start, end)]
 
 
 class ConversationEncoder:

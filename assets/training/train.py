@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
+from torch.nn import Parameter
 from torch.nn.functional import cross_entropy
 from transformers import Qwen2ForCausalLM
 
@@ -74,8 +74,8 @@ class Phase:
     veil: Veil = LIGHT_VEIL
     """What is hidden of the questions, and of what attention sees, so that no word is looked for alone."""
     attention_dropout: float = 0.0
-    known_rate: float = 1.0
-    """Of the learning rate, for the embedding and the first layer, once they know what they are for."""
+    reading_kept: bool = False
+    """Whether the embedding and the first layer stay as they are from here on."""
 
 
 @dataclass(frozen=True)
@@ -108,27 +108,26 @@ DEMO_PHASES = (
     Phase(16_000_000, 3e-3, 3072, noise=0.6, named=ASKING_ALONE, naming_share=1.0),
     # To copy.
     Phase(
-        3_000_000,
+        2_500_000,
         3e-3,
         2048,
         noise=0.6,
         drills=COPYING,
         drill_share=1.0,
-        named=ASKING,
-        naming_share=0.3,
-        known_rate=0.3,
+        choice_weight=0.0,
+        reading_kept=True,
     ),
     # To say the answers.
     Phase(
-        11_000_000,
+        8_500_000,
         3e-3,
         2048,
         noise=0.6,
         drills=SAYING,
         gist_share=0.6,
-        naming_share=0.25,
+        choice_weight=0.0,
         attention_dropout=0.1,
-        known_rate=0.3,
+        reading_kept=True,
     ),
 )
 DRAFT_PHASES = (Phase(3_000_000, 6e-3, 2048, noise=0.6, drills=DRILL_MIXTURE, drill_share=0.7, veil=Veil()),)
@@ -178,20 +177,14 @@ class Progress:
         )
 
 
-ParameterGroups = list[dict[str, Any]]
-
-
-def parameter_groups(model: Qwen2ForCausalLM, choice: ChoiceHead) -> tuple[ParameterGroups, ParameterGroups]:
-    """The layers' matrices, and all the rest; the embedding and the first layer apart, as they are learned first."""
-    matrices: ParameterGroups = [{"params": [], "known": known} for known in (True, False)]
-    others: ParameterGroups = [{"params": [], "known": known} for known in (True, False)]
+def parameter_groups(model: Qwen2ForCausalLM, choice: ChoiceHead) -> tuple[list[Parameter], list[Parameter]]:
+    """The layers' matrices, and all the rest."""
+    matrices: list[Parameter] = []
+    others: list[Parameter] = [*choice.parameters()]
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        groups = matrices if parameter.ndim == 2 and "embed" not in name else others
-        known = "embed" in name or ".layers.0." in name
-        groups[0 if known else 1]["params"].append(parameter)
-    others[1]["params"] += choice.parameters()
+        if parameter.requires_grad:
+            in_layer = parameter.ndim == 2 and ".layers." in name
+            (matrices if in_layer else others).append(parameter)
     return matrices, others
 
 
@@ -225,8 +218,10 @@ class Trainer:
             # After a resume the stream of conversations is a new one, drawn from another seed.
             rng = random.Random(self.plan.seed * 1_000_003 + self.step)
             sampler.noise.level, encoder.veil = phase.noise, phase.veil
-            for layer in self.model.model.layers:
+            for layer in self.model.model.layers[1:]:
                 layer.self_attn.attention_dropout = phase.attention_dropout
+            if phase.reading_kept:
+                models.keep_reading(self.model)
             batches = mixed_batches(phase, sampler, encoder, rng)
             while self.tokens < end:
                 learning_rate = self._set_learning_rate(phase, (self.tokens - start) / phase.tokens)
@@ -287,7 +282,7 @@ class Trainer:
             share = FINAL_LEARNING_RATE_SHARE + (1 - FINAL_LEARNING_RATE_SHARE) * cosine
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = phase.learning_rate * share * (phase.known_rate if group["known"] else 1.0)
+                group["lr"] = phase.learning_rate * share
         return phase.learning_rate * share
 
     def save(self, file: Path) -> None:
@@ -327,7 +322,9 @@ def mixed_batches(
     phase: Phase, sampler: ConversationSampler, encoder: ConversationEncoder, rng: random.Random
 ) -> Iterator[Batch]:
     """Batches of answers in words, and of questions to name the answer of, in the phase's proportion."""
-    speak = endless_batches(spoken(sampler, encoder, phase.drills, phase.drill_share, phase.gist_share), rng, phase.batch_tokens)
+    speak = endless_batches(
+        spoken(sampler, encoder, phase.drills, phase.drill_share, phase.gist_share), rng, phase.batch_tokens
+    )
     name = endless_batches(named(sampler, encoder, phase.named), rng, phase.batch_tokens)
     while True:
         yield next(name if rng.random() < phase.naming_share else speak)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from inference.errors import ConfigError
 from inference.model.loader import LoadedModel, load
+from inference.ops.kv_store import KVFormat
 from inference.ops.paged import RaggedLayout
 from inference.protocol import EngineConfig
 
@@ -57,19 +58,20 @@ def compare(
         progress(f"loading {model}")
         models.append(load(model, dtype=each.dtype, kernels=each.kernels, activations=each.activations))
     one, other = models
+    kept, changed_kept = (m.model.kv_format(c.kv_cache_dtype) for m, c in ((one, config), (other, changed)))
     ids = one.tokenizer.encode(text)[: min(limit, one.info.context_length)]
     if len(ids) < 2:
         raise ConfigError("the text is less than two tokens, so that nothing is there to predict: give a longer one")
     progress(f"predicting {len(ids)} tokens")
     # Piece by piece: the predictions of a whole text, for every token of a vocabulary, would fill the memory.
-    pieces = zip(_predictions(one, ids), _predictions(other, ids), _following(ids), strict=True)
+    pieces = zip(_predictions(one, kept, ids), _predictions(other, changed_kept, ids), _following(ids), strict=True)
     return _summary([_compared(before, after, following) for before, after, following in pieces])
 
 
-def _predictions(loaded: LoadedModel, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+def _predictions(loaded: LoadedModel, kept: KVFormat, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
     """Log-probabilities of every token at each place, [T, V] for each piece of the text."""
     blocks = -(-len(ids) // _BLOCK)
-    kv = loaded.model.new_cache(blocks, _BLOCK)
+    kv = loaded.model.new_cache(blocks, _BLOCK, kept)
     for start in range(0, len(ids), _CHUNK):
         chunk = ids[start : start + _CHUNK]
         layout = RaggedLayout.build((len(chunk),), (start + len(chunk),), (range(blocks),), _BLOCK)

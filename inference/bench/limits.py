@@ -74,9 +74,9 @@ class Work:
     kv_bytes_per_token: int
 
     @classmethod
-    def of(cls, loaded: LoadedModel) -> Work:
-        info = loaded.info
-        return cls(loaded.config, info.weight_bytes, loaded.model.lookup_bytes, info.kv_bytes_per_token)
+    def of(cls, loaded: LoadedModel, kv_bytes_per_token: int) -> Work:
+        """`kv_bytes_per_token`: as the engine keeps them."""
+        return cls(loaded.config, loaded.info.weight_bytes, loaded.model.lookup_bytes, kv_bytes_per_token)
 
     def step_bytes(self, contexts: int) -> float:
         """Bytes that one step reads: the weights once, and the keys and values of all `contexts` tokens together."""

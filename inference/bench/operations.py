@@ -15,6 +15,7 @@ from typing import Any
 import mlx.core as mx
 
 from inference.model.qwen2 import Qwen2
+from inference.ops.kv_store import KVFormat
 from inference.ops.paged import PagedKV, RaggedLayout
 from inference.ops.table import OPERATIONS, OpTable
 
@@ -51,6 +52,7 @@ def take_apart(
     context_lens: tuple[int, ...],
     *,
     block_size: int,
+    kept: KVFormat,
     repeats: int,
 ) -> StepTimes:
     """Time the operations of a step with these lengths, over a cache of its own; the least of several repeats each."""
@@ -58,7 +60,7 @@ def take_apart(
     starts = [sum(needed[:i]) for i in range(len(needed))]
     tables = [range(start, start + count) for start, count in zip(starts, needed, strict=True)]
     layout = RaggedLayout.build(query_lens, context_lens, tables, block_size)
-    kv = model.new_cache(sum(needed), block_size)
+    kv = model.new_cache(sum(needed), block_size, kept)
     ids = mx.zeros(sum(query_lens), mx.int32)
     used, implementations = model.ops, {c.operation: c.implementation for c in model.ops.choices()}
     best: dict[str, OperationTime] = {}

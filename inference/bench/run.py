@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -82,7 +82,7 @@ def bench(
     progress("measuring the machine's limits, and one step operation by operation")
     in_force = {option.name: option.effective for option in engine.options}
     limits = measure_limits(in_force["activations"])
-    work = Work.of(llm.loaded)
+    work = Work.of(llm.loaded, llm.engine.model_info.kv_bytes_per_token)
     return Report(
         engine.model_info,
         engine.options,
@@ -90,20 +90,23 @@ def bench(
         tuple(results),
         limits,
         tuple(Efficiency.of(result, work, limits) for result in results),
-        _steps(llm, results[-1].workload, int(in_force["max_num_batched_tokens"]), int(in_force["block_size"])),
+        _steps(llm, results[-1].workload, in_force),
         memory,
         tuple(comparisons),
     )
 
 
-def _steps(llm: LLM, workload: Workload, budget: int, block_size: int) -> tuple[StepTimes, ...]:
+def _steps(llm: LLM, workload: Workload, in_force: Mapping[str, str]) -> tuple[StepTimes, ...]:
     """A decode in the middle of its answers, and the first piece of a prompt."""
+    budget, block_size = int(in_force["max_num_batched_tokens"]), int(in_force["block_size"])
+    model = llm.loaded.model
+    kept = model.kv_format(in_force["kv_cache_dtype"])
     sessions, context = workload.concurrency, workload.prompt_tokens + workload.gen_tokens // 2
     piece = min(workload.prompt_tokens, budget)
     plural = "s" * (sessions > 1)
     decode = f"a decode step of {sessions} session{plural} with {context} tokens each"
     return tuple(
-        take_apart(llm.loaded.model, title, queries, contexts, block_size=block_size, repeats=5)
+        take_apart(model, title, queries, contexts, block_size=block_size, kept=kept, repeats=5)
         for title, queries, contexts in (
             (decode, (1,) * sessions, (context,) * sessions),
             (f"a prefill step of {piece} tokens", (piece,), (piece,)),

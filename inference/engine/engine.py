@@ -11,18 +11,20 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from inference.engine.batch import Batch, build_batch
 from inference.engine.generation import Generation, Vocabulary
-from inference.engine.kv_pool import choose_size
-from inference.engine.options import Options, activations_in_force, kernels_in_force
+from inference.engine.kv_pool import check_change, choose_size
+from inference.engine.options import Options, activations_in_force, cache_in_force, kernels_in_force
 from inference.engine.prompts import check_params, encode_prompt
 from inference.engine.runner import Runner
 from inference.engine.trial import Trial
 from inference.errors import ConfigError, GlasschatError
 from inference.model.loader import LoadedModel
 from inference.ops.agreement import trusted
+from inference.ops.kv_store import KVFormat
 from inference.protocol import (
     Configured,
     CountTokens,
@@ -52,7 +54,9 @@ class Engine:
 
     def __init__(self, loaded: LoadedModel, config: EngineConfig) -> None:
         """Allocates the KV pool. Raises ConfigError if it does not fit in memory."""
-        self.model_info: ModelInfo = loaded.info
+        self._config = loaded.config
+        kept = loaded.model.kv_format(config.kv_cache_dtype)
+        self.model_info: ModelInfo = self._described(loaded.info, kept)
         self._tokenizer = loaded.tokenizer
         special = loaded.tokenizer.special_ids
         self._vocabulary = Vocabulary(
@@ -60,8 +64,8 @@ class Engine:
         )
         longest = loaded.info.context_length
         max_model_len = min(config.max_model_len or longest, longest)
-        size = choose_size(config, loaded.info.kv_bytes_per_token, max_model_len)
-        self._runner = Runner(loaded.model, num_blocks=size.num_blocks, block_size=config.block_size)
+        size = choose_size(config, self.model_info.kv_bytes_per_token, max_model_len)
+        self._runner = Runner(loaded.model, num_blocks=size.num_blocks, block_size=config.block_size, kept=kept)
         self._scheduler = Scheduler(
             Limits.of(config), num_blocks=size.num_blocks, block_size=config.block_size, max_model_len=max_model_len
         )
@@ -133,12 +137,15 @@ class Engine:
         try:
             requested = self._options.check(changes)
             ops = trusted(requested.kernels, requested.activations)
+            self._keep(self._runner.format(requested.kv_cache_dtype))
         except ConfigError as error:
             return [Configured(self.options, self._steps + 1, str(error))]
         self._runner.ops = ops
         kernels, reason = kernels_in_force(ops)
         activations, unrounded = activations_in_force(requested.activations, self.model_info)
-        self._options.request(requested, kernels=kernels, activations=activations)
+        kept, kept_reason = cache_in_force(requested.kv_cache_dtype, self._runner.kept)
+        self._options.request(requested, kernels=kernels, activations=activations, kv_cache_dtype=kept)
+        self._options.explain("kv_cache_dtype", kept_reason)
         self._options.explain("kernels", reason)
         self._options.explain("activations", unrounded)
         self._scheduler.limits = Limits.of(requested)
@@ -146,6 +153,22 @@ class Engine:
         crowded = running > requested.max_num_seqs
         self._options.explain("max_num_seqs", f"{running} requests run already and are not stopped" if crowded else "")
         return [Configured(self.options, self._steps + 1)]
+
+    def _keep(self, kept: KVFormat) -> None:
+        """Keep keys and values so from the next step on. All that is in the cache is computed again.
+
+        Raises ConfigError if there is no memory for the new pool.
+        """
+        if kept == self._runner.kept:
+            return
+        before, described = self.model_info.kv_bytes_per_token, self._described(self.model_info, kept)
+        check_change(self._scheduler.blocks.total * self._scheduler.block_size, before, described.kv_bytes_per_token)
+        self._scheduler.preempt_all()
+        self._runner.keep(kept)
+        self.model_info = described
+
+    def _described(self, info: ModelInfo, kept: KVFormat) -> ModelInfo:
+        return replace(info, kv_bytes_per_token=kept.bytes_of(self._config.kv_elements_per_token))
 
     def count_tokens(self, command: CountTokens) -> list[Event]:
         """How long a prompt is; with a sentence instead if it can't be tokenized."""

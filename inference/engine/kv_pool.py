@@ -58,6 +58,16 @@ def choose_size(
     return PoolSize(affordable, f"{SHARE:.0%} of the {gibibytes(available)} of memory that are free")
 
 
+def check_change(tokens: int, before: int, after: int, free: Callable[[], int] | None = None) -> None:
+    """Raise ConfigError if a pool of so many tokens has no room to go from `before` bytes a token to `after`."""
+    more, available = tokens * (after - before), (free or free_memory)()
+    if more > available:
+        raise ConfigError(
+            f"the KV pool would take {gibibytes(more)} more, but only {gibibytes(available)} of memory are free: keep "
+            "a smaller kv_cache_dtype, or restart with a lower num_kv_blocks"
+        )
+
+
 def free_memory() -> int:
     """Bytes that may still be allocated: on a GPU what Metal recommends, else what the system can give."""
     if mx.metal.is_available():

@@ -10,6 +10,7 @@ from typing import Any
 from inference.engine.kv_pool import PoolSize
 from inference.errors import ConfigError
 from inference.model.loader import LoadedModel
+from inference.ops.kv_store import KVFormat
 from inference.ops.table import OpTable
 from inference.protocol import EngineConfig, ModelInfo, OptionState
 
@@ -28,6 +29,7 @@ class Options:
         self._started_with = requested
         kernels, kernels_reason = kernels_in_force(loaded.model.ops)
         activations, activations_reason = activations_in_force(requested.activations, loaded.info)
+        kept, kept_reason = cache_in_force(requested.kv_cache_dtype, loaded.model.kv_format(requested.kv_cache_dtype))
         self.in_force = replace(
             requested,
             num_kv_blocks=pool.num_blocks,
@@ -35,6 +37,7 @@ class Options:
             dtype=loaded.dtype,
             kernels=kernels,
             activations=activations,
+            kv_cache_dtype=kept,
         )
         self._reasons = {
             "num_kv_blocks": pool.reason,
@@ -42,6 +45,7 @@ class Options:
             "dtype": loaded.dtype_reason,
             "kernels": kernels_reason,
             "activations": activations_reason,
+            "kv_cache_dtype": kept_reason,
         }
 
     def _length_reason(self, context_length: int) -> str:
@@ -106,6 +110,11 @@ def activations_in_force(requested: str, model: ModelInfo) -> tuple[str, str]:
     if requested == "int8" and model.quantization == "none":
         return "exact", "this model's matrices are not quantized, and take their input as it is"
     return requested, ""
+
+
+def cache_in_force(requested: str, kept: KVFormat) -> tuple[str, str]:
+    """What `kv_cache_dtype` amounts to, and why if not as asked for."""
+    return kept.name, "that of the activations" if requested == "auto" else ""
 
 
 def _unique(values: Iterable[str]) -> list[str]:

@@ -56,9 +56,10 @@ class ModelConfig:
         """How the matrix at `path` is quantized if it is; None if the config says nothing of quantization."""
         return self.quantization_overrides.get(path, self.quantization)
 
-    def kv_bytes_per_token(self, itemsize: int) -> int:
-        """Bytes of KV cache for one token, in elements of `itemsize` bytes."""
-        return 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim * itemsize
+    @property
+    def kv_elements_per_token(self) -> int:
+        """Elements that the KV cache holds of one token, keys and values of all layers together."""
+        return 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def load(
         context_length=config.max_position_embeddings,
         num_layers=config.num_hidden_layers,
         vocab_size=config.vocab_size,
-        kv_bytes_per_token=config.kv_bytes_per_token(DTYPES[chosen].size),
+        kv_bytes_per_token=config.kv_elements_per_token * DTYPES[chosen].size,
         quantization=str(config.quantization or "none"),
     )
     eos_ids = config.eos_token_ids | _generation_eos_ids(directory) | tokenizer.eos_ids

@@ -8,6 +8,7 @@ import mlx.core as mx
 
 from inference.model.config import ModelConfig
 from inference.model.layers import DecoderLayer, Step
+from inference.ops.kv_store import KVFormat
 from inference.ops.paged import PagedKV, RaggedLayout
 from inference.ops.table import OpTable
 from inference.ops.weights import Weight
@@ -58,7 +59,7 @@ class Qwen2:
 
     @property
     def dtype(self) -> mx.Dtype:
-        """The type of activations and of the KV cache."""
+        """The type of activations."""
         return self._norm.dtype
 
     def forward(self, token_ids: mx.array, layout: RaggedLayout, kv: PagedKV) -> mx.array:
@@ -78,8 +79,12 @@ class Qwen2:
         normed = self._ops.rms_norm(hidden, self._norm, self.config.rms_norm_eps)
         return self._ops.linear(normed, self._head).astype(mx.float32)
 
-    def new_cache(self, num_blocks: int, block_size: int) -> PagedKV:
-        """An empty KV pool of this model's shape and type."""
+    def kv_format(self, name: str) -> KVFormat:
+        """What `kv_cache_dtype` means for this model. Raises ConfigError for what its heads can't be kept in."""
+        return KVFormat.named(name, self.dtype, self.config.head_dim)
+
+    def new_cache(self, num_blocks: int, block_size: int, kept: KVFormat | None = None) -> PagedKV:
+        """An empty KV pool of this model's shape; without a format, of its type."""
         config = self.config
         return PagedKV.allocate(
             config.num_hidden_layers,
@@ -87,5 +92,5 @@ class Qwen2:
             block_size,
             config.num_key_value_heads,
             config.head_dim,
-            self.dtype,
+            kept or KVFormat(self.dtype),
         )

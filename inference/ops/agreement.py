@@ -13,6 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from inference.ops.kv_store import take_blocks, to_groups
 from inference.ops.paged import PagedKV, RaggedLayout
 from inference.ops.table import OPERATIONS, OpTable, function
 from inference.ops.weights import DenseWeight, QuantizedWeight, Weight
@@ -20,7 +21,8 @@ from inference.ops.weights import DenseWeight, QuantizedWeight, Weight
 TOLERANCE = {mx.float32: 1e-4, mx.bfloat16: 1e-2, mx.float16: 2e-3}
 """Largest accepted error: a few roundings of the type, accumulated over the width of a layer."""
 
-_HEADS, _KV_HEADS, _SIZE, _WIDTH, _INNER, _BLOCK = 8, 2, 64, 512, 1024, 16
+_HEADS, _KV_HEADS, _SIZE, _WIDTH, _INNER = 8, 2, 64, 512, 1024
+_BLOCKS, _BLOCK = 10, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,22 +124,27 @@ def _layout() -> RaggedLayout:
     return RaggedLayout.build((1, 5, 20), (33, 40, 20), ((4, 1, 7), (0, 9, 2), (8, 3)), _BLOCK)
 
 
-def _pool(dtype: mx.Dtype) -> PagedKV:
-    shape = (10, _BLOCK, _KV_HEADS, _SIZE)
-    return PagedKV([_random(5, shape, dtype)], [_random(6, shape, dtype)])
+def _pools(dtype: mx.Dtype) -> list[PagedKV]:
+    """One of each format."""
+    shape = (_BLOCKS, _BLOCK, _KV_HEADS, _SIZE)
+    keys, values = _random(5, shape, dtype), _random(6, shape, dtype)
+    return [PagedKV([keys], [values]), *(PagedKV([to_groups(keys, n)], [to_groups(values, n)]) for n in (8, 4))]
 
 
 def _write_kv(operation: Callable[..., mx.array], dtype: mx.Dtype) -> list[mx.array]:
-    layout, kv = _layout(), _pool(dtype)
+    layout = _layout()
     shape = (layout.num_tokens, _KV_HEADS, _SIZE)
-    operation(kv, 0, _random(7, shape, dtype), _random(8, shape, dtype), layout)
-    return kv.arrays
+    written = []
+    for kv in _pools(dtype):
+        operation(kv, 0, _random(7, shape, dtype), _random(8, shape, dtype), layout)
+        written += [take_blocks(store, mx.arange(_BLOCKS)) for store in (kv.keys[0], kv.values[0])]
+    return written
 
 
 def _paged_attention(operation: Callable[..., mx.array], dtype: mx.Dtype) -> list[mx.array]:
-    layout, kv = _layout(), _pool(dtype)
+    layout = _layout()
     queries = _random(9, (layout.num_tokens, _HEADS, _SIZE), dtype)
-    return [operation(queries, kv.keys[0], kv.values[0], layout, _SIZE**-0.5)]
+    return [operation(queries, kv.keys[0], kv.values[0], layout, _SIZE**-0.5) for kv in _pools(dtype)]
 
 
 def _largest(operation: Callable[..., mx.array], dtype: mx.Dtype) -> list[mx.array]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from inference.ops.kv_store import GroupedStore, KVStore, arrays_of, take_blocks, to_groups
 from inference.ops.packing import plain, plain_rows
 from inference.ops.paged import AttentionGroup, PagedKV, RaggedLayout
 from inference.ops.rounding import to_bfloat16, to_int8
@@ -68,11 +69,13 @@ def silu_mul(gate: mx.array, up: mx.array) -> mx.array:
 
 def write_kv(kv: PagedKV, layer: int, k: mx.array, v: mx.array, layout: RaggedLayout) -> None:
     blocks, offsets = layout.slot_indices
-    kv.keys[layer][blocks, offsets] = k
-    kv.values[layer][blocks, offsets] = v
+    for store, rows in ((kv.keys[layer], k), (kv.values[layer], v)):
+        new = to_groups(rows, store.bits) if isinstance(store, GroupedStore) else rows
+        for kept, part in zip(arrays_of(store), arrays_of(new), strict=True):
+            kept[blocks, offsets] = part
 
 
-def paged_attention(q: mx.array, keys: mx.array, values: mx.array, layout: RaggedLayout, scale: float) -> mx.array:
+def paged_attention(q: mx.array, keys: KVStore, values: KVStore, layout: RaggedLayout, scale: float) -> mx.array:
     groups = layout.groups
     if layout.ungroup is None and len(groups) == 1:
         return _attend(q, keys, values, groups[0], scale)
@@ -81,16 +84,17 @@ def paged_attention(q: mx.array, keys: mx.array, values: mx.array, layout: Ragge
     return out if layout.ungroup is None else out[layout.ungroup]
 
 
-def _attend(q: mx.array, keys: mx.array, values: mx.array, group: AttentionGroup, scale: float) -> mx.array:
+def _attend(q: mx.array, keys: KVStore, values: KVStore, group: AttentionGroup, scale: float) -> mx.array:
     """One group: its queries [b * L, H_q, D] over the blocks of its tables; [b * L, H_q, D]."""
     num_sequences, num_blocks = group.tables.shape
     _, block_size, num_kv_heads, size = keys.shape
     num_heads = q.shape[1]
     k, v = (
-        pool[group.tables]
+        take_blocks(store, group.tables)
         .reshape(num_sequences, num_blocks * block_size, num_kv_heads, size)[:, : group.context_len]
         .transpose(0, 2, 1, 3)
-        for pool in (keys, values)
+        .astype(q.dtype)
+        for store in (keys, values)
     )
     if group.query_len == 1:
         # A decode's query heads that share a key head become the rows of one small matrix: no broadcast of keys.

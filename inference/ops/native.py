@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 import metal_kernels
+from inference.ops.kv_store import GroupedStore, KVStore, arrays_of
 from inference.ops.packing import pack
 from inference.ops.paged import PagedKV, RaggedLayout
 from inference.ops.weights import Weight
@@ -51,13 +52,14 @@ def silu_mul(gate: mx.array, up: mx.array) -> mx.array:
 
 
 def write_kv(kv: PagedKV, layer: int, k: mx.array, v: mx.array, layout: RaggedLayout) -> None:
-    # Assigning lets go of the old array, and so the write is in place.
-    kv.keys[layer] = native.write_kv(kv.keys[layer], k, layout.native)
-    kv.values[layer] = native.write_kv(kv.values[layer], v, layout.native)
+    # Assigning lets go of the old arrays, and so the write is in place.
+    for pool, rows in ((kv.keys, k), (kv.values, v)):
+        written = native.write_kv(arrays_of(pool[layer]), rows, layout.native)
+        pool[layer] = GroupedStore(*written) if len(written) > 1 else written[0]
 
 
-def paged_attention(q: mx.array, keys: mx.array, values: mx.array, layout: RaggedLayout, scale: float) -> mx.array:
-    return native.paged_attention(q, keys, values, layout.native, scale)
+def paged_attention(q: mx.array, keys: KVStore, values: KVStore, layout: RaggedLayout, scale: float) -> mx.array:
+    return native.paged_attention(q, arrays_of(keys), arrays_of(values), layout.native, scale)
 
 
 def largest(x: mx.array, count: int) -> mx.array:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import numpy as np
 
+from inference.ops.kv_store import KVFormat, KVStore, arrays_of
+
 if TYPE_CHECKING:
     from metal_kernels._native import Layout as NativeLayout
 
@@ -171,22 +173,22 @@ class RaggedLayout:
 class PagedKV:
     """The pool: for each layer, keys and values of N blocks, [N, P, H, D].
 
-    A write replaces the layer's array by an updated one, which MLX does in place so long as nothing else holds the
-    old array: take no second reference to them across a step.
+    A write replaces the layer's arrays by updated ones, which MLX does in place so long as nothing else holds the
+    old ones: take no second reference to them across a step.
     """
 
-    keys: list[mx.array]
-    values: list[mx.array]
+    keys: list[KVStore]
+    values: list[KVStore]
 
     @classmethod
     def allocate(
-        cls, num_layers: int, num_blocks: int, block_size: int, num_kv_heads: int, head_size: int, dtype: mx.Dtype
+        cls, num_layers: int, num_blocks: int, block_size: int, num_kv_heads: int, head_size: int, kept: KVFormat
     ) -> PagedKV:
         """A pool of zeros, allocated at once. A masked key is read and multiplied by 0, so it must be finite."""
         shape = (num_blocks, block_size, num_kv_heads, head_size)
         kv = cls(
-            [mx.zeros(shape, dtype) for _ in range(num_layers)],
-            [mx.zeros(shape, dtype) for _ in range(num_layers)],
+            [kept.allocate(shape) for _ in range(num_layers)],
+            [kept.allocate(shape) for _ in range(num_layers)],
         )
         mx.eval(kv.arrays)
         return kv
@@ -194,7 +196,7 @@ class PagedKV:
     @property
     def arrays(self) -> list[mx.array]:
         """Every array of the pool: evaluate these after a step that samples nothing."""
-        return [*self.keys, *self.values]
+        return [array for store in (*self.keys, *self.values) for array in arrays_of(store)]
 
     @property
     def nbytes(self) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from inference.ops.kv_store import GroupedStore, KVStore, take_blocks, to_groups
 from inference.ops.packing import plain, plain_rows
 from inference.ops.paged import PagedKV, RaggedLayout
 from inference.ops.rounding import to_bfloat16, to_int8
@@ -72,13 +73,22 @@ def silu_mul(gate: mx.array, up: mx.array) -> mx.array:
 def write_kv(kv: PagedKV, layer: int, k: mx.array, v: mx.array, layout: RaggedLayout) -> None:
     """Put k and v [T, H, D] into the layer's pool, each token in its slot."""
     for pool, new in ((kv.keys, k), (kv.values, v)):
-        shape = pool[layer].shape
-        flat = pool[layer].reshape(-1, *shape[2:])
-        flat[layout.slots] = new
-        pool[layer] = flat.reshape(shape)
+        store = pool[layer]
+        if isinstance(store, GroupedStore):
+            parts = zip(store.arrays, to_groups(new, store.bits).arrays, strict=True)
+            pool[layer] = GroupedStore(*(_put(kept, part, layout) for kept, part in parts))
+        else:
+            pool[layer] = _put(store, new, layout)
 
 
-def paged_attention(q: mx.array, keys: mx.array, values: mx.array, layout: RaggedLayout, scale: float) -> mx.array:
+def _put(kept: mx.array, rows: mx.array, layout: RaggedLayout) -> mx.array:
+    """`kept` [N, P, ...] with rows [T, ...] in the slots of the step's tokens."""
+    flat = kept.reshape(-1, *kept.shape[2:])
+    flat[layout.slots] = rows
+    return flat.reshape(kept.shape)
+
+
+def paged_attention(q: mx.array, keys: KVStore, values: KVStore, layout: RaggedLayout, scale: float) -> mx.array:
     """Grouped-query attention of q [T, H_q, D] over the cached keys and values [N, P, H, D] of each sequence.
 
     A query at position p sees the keys of its own sequence at positions 0 to p, this step's included. Query heads
@@ -90,9 +100,10 @@ def paged_attention(q: mx.array, keys: mx.array, values: mx.array, layout: Ragge
     for i, (query_len, context_len) in enumerate(zip(layout.query_lens, layout.context_lens, strict=True)):
         table = layout.block_tables[i, : -(-context_len // block_size)]
         k, v = (
-            pool[table].reshape(-1, num_kv_heads, size)[:context_len].astype(mx.float32).transpose(1, 0, 2)[:, None]
-            for pool in (keys, values)
+            take_blocks(store, table).reshape(-1, num_kv_heads, size)[:context_len].astype(mx.float32)
+            for store in (keys, values)
         )
+        k, v = (each.transpose(1, 0, 2)[:, None] for each in (k, v))
         # [H, H_q / H, L, D], so that the query heads of one key head lie together.
         queries = q[start : start + query_len].astype(mx.float32).transpose(1, 0, 2)
         queries = queries.reshape(num_kv_heads, num_heads // num_kv_heads, query_len, size)

@@ -10,6 +10,7 @@ import mlx.core as mx
 
 from inference.errors import ConfigError
 from inference.ops import mlx_ops, native, packing, reference
+from inference.ops.kv_store import KVStore
 from inference.ops.paged import PagedKV, RaggedLayout
 from inference.ops.weights import Weight, arrange
 
@@ -78,7 +79,7 @@ class OpTable:
     rope: Callable[[mx.array, mx.array, float], mx.array]
     silu_mul: Callable[[mx.array, mx.array], mx.array]
     write_kv: Callable[[PagedKV, int, mx.array, mx.array, RaggedLayout], None]
-    paged_attention: Callable[[mx.array, mx.array, mx.array, RaggedLayout, float], mx.array]
+    paged_attention: Callable[[mx.array, KVStore, KVStore, RaggedLayout, float], mx.array]
     largest: Callable[[mx.array, int], mx.array]
     chosen: tuple[OpChoice, ...]
 

@@ -39,6 +39,8 @@ class Scheduler:
         self._running: list[Request] = []
         self._waiting: list[Request] = []
         self._arrivals = 0
+        self._preempted: list[str] = []
+        """Preempted since the last step, which has to tell it."""
 
     # --- requests in and out ---
 
@@ -80,6 +82,12 @@ class Scheduler:
     def append(self, request: Request, token_id: int) -> None:
         """Record the token sampled for a running request."""
         request.output_ids.append(token_id)
+
+    def preempt_all(self) -> None:
+        """Nothing in the cache holds any more: every running request is computed again, in its turn."""
+        for request in list(self._running):
+            self._preempt(request)
+            self._preempted.append(request.request_id)
 
     def finish(self, request: Request) -> None:
         """The request is over, for whatever reason: its blocks are free from now on."""
@@ -139,6 +147,14 @@ class Scheduler:
         """Blocks still missing before `num_tokens` more of the request fit."""
         return self._blocks_for(request.num_computed_tokens + num_tokens) - len(request.block_table)
 
+    def _preempt(self, victim: Request) -> None:
+        """Recomputation rather than swapping: the blocks go back, the tokens stay and will be computed again."""
+        self._running.remove(victim)
+        self._free_blocks(victim)
+        victim.state = RequestState.PREEMPTED
+        victim.preemptions += 1
+        insort(self._waiting, victim, key=_arrival)
+
     def _free_blocks(self, request: Request) -> None:
         self._pool.release(request.block_table)
         request.block_table.clear()
@@ -197,7 +213,9 @@ class _Step:
             is_prefill = not request.is_decode
             request.num_computed_tokens = before + num_tokens
             chunks.append(Chunk(request, num_tokens, before, is_prefill, request.num_uncomputed_tokens == 0))
-        return Plan(tuple(chunks), tuple(self.unscheduled), tuple(r.request_id for r in self.preempted))
+        preempted = (*self.scheduler._preempted, *(request.request_id for request in self.preempted))
+        self.scheduler._preempted.clear()
+        return Plan(tuple(chunks), tuple(self.unscheduled), preempted)
 
     # --- parts of it ---
 
@@ -255,15 +273,9 @@ class _Step:
         return True
 
     def _preempt(self, victim: Request) -> None:
-        """Recomputation rather than swapping: the blocks go back, the tokens stay and will be computed again."""
-        scheduler = self.scheduler
         self.budget += self.grants.pop(victim, 0)
         self.unscheduled = [u for u in self.unscheduled if u.request_id != victim.request_id]
-        scheduler._running.remove(victim)
-        scheduler._free_blocks(victim)
-        victim.state = RequestState.PREEMPTED
-        victim.preemptions += 1
-        insort(scheduler._waiting, victim, key=_arrival)
+        self.scheduler._preempt(victim)
         self.preempted.append(victim)
 
     def _obstacle(self, request: Request) -> tuple[WaitReason, int] | None:

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu/kv_store.h"
 #include "cpu/numbers.h"
 
 namespace glasschat::cpu {
@@ -43,15 +44,14 @@ class Layout {
 };
 
 // One layer's attention. Arrays are without gaps: q and out [T, heads, size] of `type`, keys and values [slots, kv_heads,
-// size] of `kv_type`. Query heads share key heads in runs of heads / kv_heads.
+// size]. Query heads share key heads in runs of heads / kv_heads.
 struct AttentionTask {
     const Layout& layout;
     const void* q;
-    const void* keys;
-    const void* values;
+    KvStore keys;
+    KvStore values;
     void* out;
     Float type;
-    Float kv_type;
     int64_t heads;
     int64_t kv_heads;
     int64_t size;

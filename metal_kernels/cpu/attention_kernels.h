@@ -65,6 +65,27 @@ void load_queries(const AttentionTask& task, const AttentionPiece& piece, float*
     }
 }
 
+// `count` elements of a store from `index` on as one vector; zeros fill it up. Both are multiples of 16 for integers.
+GLASSCHAT_INLINE inline Lanes load_kept(const KvStore& store, int64_t index, int64_t count) {
+    if (store.bits == 0) {
+        return load_some(store.elements, store.type, index, count);
+    }
+    const auto* elements = static_cast<const uint8_t*>(store.elements);
+    const int64_t group = index / kKvGroup;
+    const Lanes scale = Lanes::all(numbers::from_f16(store.scales[group]));
+    const Lanes bias = Lanes::all(numbers::from_f16(store.biases[group]));
+    if (store.bits == 8) {
+        return bias.plus_product(Lanes::load_bytes(elements + index), scale);
+    }
+    uint8_t digits[16];
+    for (int i = 0; i < 8; i++) {
+        const uint8_t two = elements[index / 2 + i];
+        digits[2 * i] = two & 15;
+        digits[2 * i + 1] = two >> 4;
+    }
+    return bias.plus_product(Lanes::load_bytes(digits), scale);
+}
+
 // Keys and values of `count` tokens from `first` on. Vectors past the last token are zero.
 void load_context(const AttentionTask& task, const AttentionPiece& piece, int64_t first, int64_t count,
                   const Scratch& scratch) {
@@ -78,7 +99,7 @@ void load_context(const AttentionTask& task, const AttentionPiece& piece, int64_
         for (int64_t i = 0; i < task.size; i += 16) {
             Lanes rows[16];
             for (int64_t k = 0; k < 16; k++) {
-                rows[k] = k < rest ? load_some(task.keys, task.kv_type, places[key + k] + i, task.size - i)
+                rows[k] = k < rest ? load_kept(task.keys, places[key + k] + i, task.size - i)
                                    : Lanes::zero();
             }
             Lanes::transpose(rows);
@@ -88,8 +109,7 @@ void load_context(const AttentionTask& task, const AttentionPiece& piece, int64_
         }
         for (int64_t k = 0; k < 16 && k < rest; k++) {
             for (int64_t i = 0; i < task.size; i += 16) {
-                load_some(task.values, task.kv_type, places[key + k] + i, task.size - i)
-                    .store(scratch.values + (key + k) * width + i);
+                load_kept(task.values, places[key + k] + i, task.size - i).store(scratch.values + (key + k) * width + i);
             }
         }
     }

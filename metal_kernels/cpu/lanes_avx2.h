@@ -39,6 +39,12 @@ struct Lanes {
         return {_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 1))};
     }
 
+    static Lanes load_bytes(const uint8_t* from) {
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+        return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)),
+                _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)))};
+    }
+
     template <int Width, int Place>
     static Lanes field(const Words& words) {
         const __m256i mask = _mm256_set1_epi32((1 << Width) - 1);

@@ -32,6 +32,11 @@ struct Lanes {
         return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))};
     }
 
+    static Lanes load_bytes(const uint8_t* from) {
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+        return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))};
+    }
+
     template <int Width, int Place>
     static Lanes field(const Words& words) {
         const __m512i shifted = Place ? _mm512_srli_epi32(words.lanes, Width * Place) : words.lanes;

@@ -53,6 +53,18 @@ struct Lanes {
         return lanes;
     }
 
+    static Lanes load_bytes(const uint8_t* from) {
+        const uint8x16_t bytes = vld1q_u8(from);
+        const uint16x8_t halves[2] = {vmovl_u8(vget_low_u8(bytes)), vmovl_u8(vget_high_u8(bytes))};
+        Lanes lanes;
+        for (int i = 0; i < 4; i++) {
+            const uint16x8_t half = halves[i / 2];
+            const uint32x4_t words = i % 2 ? vmovl_u16(vget_high_u16(half)) : vmovl_u16(vget_low_u16(half));
+            lanes.quarter[i] = vcvtq_f32_u32(words);
+        }
+        return lanes;
+    }
+
     template <int Width, int Place>
     static Lanes field(const Words& words) {
         Lanes lanes;

@@ -56,6 +56,14 @@ struct Lanes {
         return lanes;
     }
 
+    static Lanes load_bytes(const uint8_t* from) {
+        Lanes lanes;
+        for (int i = 0; i < 16; i++) {
+            lanes.lane[i] = from[i];
+        }
+        return lanes;
+    }
+
     // The number that `Width` bits of every word spell, beginning at bit `Width * Place`.
     template <int Width, int Place>
     static Lanes field(const Words& words) {

@@ -20,7 +20,7 @@ from tests.inference import tiny
 def test_a_step_reads_all_weights_but_those_that_are_looked_up(tmp_path: Path, tied: bool) -> None:
     # Our own kernels fill the last tile of rows up.
     loaded = load(str(tiny.checkpoint(tmp_path, tie_word_embeddings=tied)), kernels="mlx")
-    work = Work.of(loaded)
+    work = Work.of(loaded, loaded.info.kv_bytes_per_token)
     embedding = 331 * 64 * 4
     assert work.weight_bytes == loaded.info.num_parameters * 4
     assert work.embedding_bytes == (0 if tied else embedding)
@@ -31,7 +31,7 @@ def test_a_step_reads_all_weights_but_those_that_are_looked_up(tmp_path: Path, t
 def test_operations_are_two_for_each_weight_and_token(tmp_path: Path) -> None:
     """And those of attention: a score and a weighted value for each query head, key and dimension."""
     loaded = load(str(tiny.checkpoint(tmp_path, tie_word_embeddings=False)))
-    work = Work.of(loaded)
+    work = Work.of(loaded, loaded.info.kv_bytes_per_token)
     vectors = 2 * (2 * 64 + 64 + 2 * 32) + 64  # norms and biases of two layers, last norm: no multiplications here
     matrices = loaded.info.num_parameters - vectors - 331 * 64
     assert work.operations(1, 0, 1) == 2 * matrices

@@ -16,7 +16,7 @@ from tests.inference import tiny
 def test_every_operation_is_counted_and_timed(tmp_path: Path, kernels: str) -> None:
     model = load(str(tiny.checkpoint(tmp_path)), kernels=kernels).model
     before = model.ops
-    step = take_apart(model, "a step", (1, 5), (9, 5), block_size=4, repeats=2)
+    step = take_apart(model, "a step", (1, 5), (9, 5), block_size=4, kept=model.kv_format("auto"), repeats=2)
     assert model.ops is before
     by_name = {each.operation: each for each in step.operations}
     assert by_name.keys() == {*OPERATIONS, REST} - {"largest"}  # which is asked for by sampling, after the step

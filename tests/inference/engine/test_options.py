@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from inference.engine.kv_pool import choose_size, free_memory
+from inference.engine.kv_pool import check_change, choose_size, free_memory
 from inference.errors import ConfigError
 from inference.protocol import EngineConfig, OptionState, SamplingParams
-from tests.inference.engine.harness import GREEDY, Run, engine
+from tests.inference import tiny
+from tests.inference.engine.harness import GREEDY, Run, engine, reference_tokens
 
 GIB = 2**30
 
@@ -75,6 +76,8 @@ def test_other_options_wait_for_a_restart(folder: Path) -> None:
         ({"kernels": "fast"}, "reference"),
         ({"colour": 1}, "there is no option 'colour'"),
         ({"dtype": "int8"}, "bfloat16"),
+        ({"kv_cache_dtype": "int5"}, "int4"),
+        ({"kv_cache_dtype": "int8"}, "groups of 32, but this model's heads have 16"),
     ],
 )
 def test_a_bad_change_changes_nothing(folder: Path, changes: dict[str, object], words: str) -> None:
@@ -96,6 +99,54 @@ def test_a_smaller_batch_does_not_stop_those_that_run(folder: Path) -> None:
     run.finish()
     with_d = [r for r in run.records if any(s.request_id == "d" for s in r.scheduled)]
     assert all(len(record.scheduled) == 1 for record in with_d)
+
+
+# --- how the cache is kept ---
+
+
+def test_another_cache_type_recomputes_what_runs_and_loses_nothing(folder: Path) -> None:
+    """There and back, so that no token is sampled from the narrower cache."""
+    prompts = {"a": (1, 2, 3), "b": tuple(range(20)), "c": (7,)}
+    run = Run(engine(folder))
+    for name, prompt in prompts.items():
+        run.submit(name, prompt, SamplingParams(temperature=0, max_tokens=8, ignore_eos=True))
+    for _ in range(3):
+        run.step()
+    assert run.configure(kv_cache_dtype="bfloat16").error == ""
+    assert states(run)["kv_cache_dtype"].effective == "bfloat16"
+    run.configure(kv_cache_dtype="auto")
+    assert states(run)["kv_cache_dtype"].effective == "float32"
+    run.finish()
+    told = [name for record in run.records for name in record.preempted]
+    assert sorted(told) == sorted(prompts)
+    for name, prompt in prompts.items():
+        assert run.outcomes[name].token_ids == list(reference_tokens(folder, prompt, 8))
+
+
+@pytest.mark.parametrize("kernels", ["auto", "mlx", "reference"])
+@pytest.mark.parametrize("kept", ["bfloat16", "int8", "int4"])
+def test_a_narrow_cache_serves_a_batch_as_it_serves_one(checkpoints: Path, kernels: str, kept: str) -> None:
+    folder = tiny.checkpoint(checkpoints, hidden_size=128, num_attention_heads=4, num_key_value_heads=2)
+    prompts = {str(i): tuple(range(i, i + 9 + i)) for i in range(4)}
+    params = SamplingParams(temperature=0, max_tokens=6, ignore_eos=True)
+    alone = {}
+    for name, prompt in prompts.items():
+        single = Run(engine(folder, kv_cache_dtype=kept, kernels=kernels))
+        single.submit(name, prompt, params)
+        single.finish()
+        alone[name] = single.outcomes[name].token_ids
+    together = Run(engine(folder, kv_cache_dtype=kept, kernels=kernels))
+    for name, prompt in prompts.items():
+        together.submit(name, prompt, params)
+    together.finish()
+    assert {name: together.outcomes[name].token_ids for name in prompts} == alone
+    assert states(together)["kv_cache_dtype"].effective == kept
+
+
+def test_a_wider_cache_that_does_not_fit_is_refused_with_numbers() -> None:
+    check_change(1000, 2000, 1000, lambda: 0)
+    with pytest.raises(ConfigError, match=r"would take 1\.00 GiB more, but only 0\.50 GiB"):
+        check_change(2**20, 1024, 2048, lambda: GIB // 2)
 
 
 # --- the pool's size ---

@@ -25,7 +25,7 @@ def test_plain(tmp_path: Path) -> None:
     assert (config.hidden_size, config.num_hidden_layers, config.head_dim) == (64, 2, 16)
     assert config.eos_token_ids == {7}
     assert config.quantization is None
-    assert config.kv_bytes_per_token(2) == 2 * 2 * 2 * 16 * 2
+    assert config.kv_elements_per_token == 2 * 2 * 2 * 16
 
 
 def test_defaults(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inference.ops import mlx_ops, native, packing, reference
+from inference.ops.kv_store import KVFormat
 from inference.ops.paged import PagedKV
 from inference.ops.table import OPERATIONS
 from inference.ops.weights import DenseWeight, QuantizedWeight, Weight, arrange, stack_rows
@@ -152,7 +153,7 @@ def test_silu_mul(ops: Implementation, t: int, i: int, dtype: mx.Dtype, scale: f
 @given(batches(), dtypes, seeds)
 def test_write_kv(ops: Implementation, batch: Batch, dtype: mx.Dtype, seed: int) -> None:
     """Each token lands in its slot, and no other slot changes."""
-    kv = PagedKV.allocate(2, batch.num_blocks, batch.block_size, 2, 4, dtype)
+    kv = PagedKV.allocate(2, batch.num_blocks, batch.block_size, 2, 4, KVFormat(dtype))
     layout = batch.layout()
     k, v = (draw_array(seed + i, layout.num_tokens, 2, 4, dtype=dtype) for i in range(2))
     ops.write_kv(kv, 1, k, v, layout)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference.ops.kv_store import KVFormat
 from inference.ops.paged import PagedKV, RaggedLayout
 from tests.inference.ops.ragged import Batch, batches
 
@@ -76,7 +77,7 @@ def test_groups_read_only_their_own_blocks(batch: Batch) -> None:
 
 
 def test_pool_is_finite_and_counts_its_bytes() -> None:
-    kv = PagedKV.allocate(2, 5, 4, 3, 8, mx.bfloat16)
+    kv = PagedKV.allocate(2, 5, 4, 3, 8, KVFormat(mx.bfloat16))
     assert [array.shape for array in kv.arrays] == [(5, 4, 3, 8)] * 4
     assert kv.nbytes == 4 * 5 * 4 * 3 * 8 * 2
     assert not any(array.any().item() for array in kv.arrays)
