@@ -135,6 +135,9 @@ class EngineConfig:
         "compute a long prompt in pieces that fit the budget, beside the decodes of other requests",
         live=True,
     )
+    enable_prefix_caching: bool = _option(
+        True, "keep full blocks when they become free, and reuse them for requests that begin alike", live=True
+    )
     block_size: int = _option(16, "tokens in one block of KV cache", live=False, at_least=1)
     num_kv_blocks: int = _option(
         0, "blocks in the KV pool; 0 sizes it from the model and the free memory", live=False, at_least=0
@@ -273,7 +276,22 @@ class RequestRow:
     output_tokens: int
     computed_tokens: int
     blocks: int
+    """In its block table; some may be in others' as well."""
     preemptions: int
+    cached_tokens: int = 0
+    """Of its tokens, those that the prefix cache had when it was last admitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixLookup:
+    """A request was admitted, and the prefix cache was asked for its beginning."""
+
+    request_id: str
+    session: str
+    tokens: int
+    """Prompt, and output if the request was preempted."""
+    cached_tokens: int
+    """Those that need not be computed: whole blocks, and never all tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +301,8 @@ class BlockCounts:
     total: int
     used: int
     free: int
+    cached: int = 0
+    """Of the free ones, those whose content may still be reused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +337,8 @@ class StepRecord:
     phases: PhaseTimes
     config: EngineConfig
     """The options in force during the step."""
+    lookups: tuple[PrefixLookup, ...] = ()
+    """In the prefix cache, where that is in force."""
 
     @property
     def prefill_tokens(self) -> int:
@@ -413,6 +435,8 @@ class Timings:
     prompt_tokens: int
     output_tokens: int
     preemptions: int = 0
+    cached_tokens: int = 0
+    """Of the prompt, those that the prefix cache had."""
 
     @property
     def tokens_per_second(self) -> float:

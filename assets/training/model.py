@@ -94,7 +94,7 @@ def keep_reading(model: Qwen2ForCausalLM) -> None:
     Both optimizers take steps of the same size whatever the gradient's, so that even a low rate lets them drift.
     """
     if model.model.embed_tokens.weight.requires_grad and not model.config.tie_word_embeddings:
-        # Copying is learned the sooner the more writing is like reading.
+        # Up to here tokens were written by what they are read by.
         model.lm_head.weight.data.copy_(model.model.embed_tokens.weight)
     for parameter in (*model.model.embed_tokens.parameters(), *model.model.layers[0].parameters()):
         parameter.requires_grad_(False)

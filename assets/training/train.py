@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 from torch.nn import Parameter
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, linear
 from transformers import Qwen2ForCausalLM
 
 import corpus as corpus_files
@@ -104,20 +104,19 @@ SAYING = {
 }
 COPYING = {"copy": 0.5, "calculator": 0.25, "search": 0.2, "clock": 0.05}
 DEMO_PHASES = (
-    # To tell thousands of questions apart, by the first layer alone.
-    Phase(16_000_000, 3e-3, 3072, noise=0.6, named=ASKING_ALONE, naming_share=1.0),
-    # To copy.
+    # To read: to tell thousands of questions apart by the first layer alone, and to copy by all of them.
     Phase(
-        2_500_000,
+        18_500_000,
         3e-3,
-        2048,
+        3072,
         noise=0.6,
         drills=COPYING,
         drill_share=1.0,
+        named=ASKING_ALONE,
+        naming_share=0.85,
         choice_weight=0.0,
-        reading_kept=True,
     ),
-    # To say the answers.
+    # To write.
     Phase(
         8_500_000,
         3e-3,
@@ -195,7 +194,7 @@ class Trainer:
         self.plan = plan
         self.device = device
         self.model = model.to(device).train()
-        if plan.phases[0].naming_share == 1:
+        if plan.phases[0].naming_share:
             models.attend_by_place(self.model)
         self.choice = ChoiceHead(plan.shape.hidden, kinds).to(device)
         matrices, others = parameter_groups(self.model, self.choice)
@@ -253,7 +252,7 @@ class Trainer:
         with torch.autocast(device.type, dtype=torch.bfloat16):
             inputs, first_seen = batch.inputs.to(device), batch.first_seen.to(device)
             hidden = hidden_states(self.model, inputs, first_seen, phase.naming_layers)
-            logits = self.model.lm_head(hidden.last.flatten(0, 1)[batch.places.to(device)])
+            logits = linear(hidden.last.flatten(0, 1)[batch.places.to(device)], self._writing(phase))
             choices = self.choice(hidden.naming.flatten(0, 1)[batch.starts.to(device)])
         weights = batch.weights.to(device)
         by_token = cross_entropy(logits.float(), batch.targets.to(device), reduction="none")
@@ -262,6 +261,10 @@ class Trainer:
         loss.backward()
         answer_loss = (by_token.detach() * (weights > 0)).sum() / (weights > 0).sum()
         return Losses(answer_loss.item(), choice_loss.item())
+
+    def _writing(self, phase: Phase) -> Parameter:
+        """What tokens are written by: what they are read by, until that is to stay as it is."""
+        return self.model.lm_head.weight if phase.reading_kept else self.model.model.embed_tokens.weight
 
     def _name(self, batch: Batch, phase: Phase) -> Losses:
         """Gradients of naming the answers alone."""

@@ -141,6 +141,8 @@ class Engine:
         except ConfigError as error:
             return [Configured(self.options, self._steps + 1, str(error))]
         self._runner.ops = ops
+        if requested.activations != self._options.in_force.activations:
+            self._scheduler.forget_prefixes()
         kernels, reason = kernels_in_force(ops)
         activations, unrounded = activations_in_force(requested.activations, self.model_info)
         kept, kept_reason = cache_in_force(requested.kv_cache_dtype, self._runner.kept)
@@ -212,6 +214,7 @@ class Engine:
             blocks=self._scheduler.blocks,
             phases=PhaseTimes(**clock.laps),
             config=self._options.in_force,
+            lookups=plan.lookups,
         )
         self._ended.clear()
         return [*events, record]
@@ -274,6 +277,7 @@ class Engine:
     def _requeue(self, plan: Plan) -> list[Generation]:
         """Take all requests out of the scheduler, to be computed anew; return those of the batch, now suspects."""
         self._runner.reset()
+        self._scheduler.forget_prefixes()
         in_batch = [self._live[chunk.request.request_id] for chunk in plan.chunks]
         for generation in [self._live[request.request_id] for request in self._scheduler]:
             self._take_out(generation)

@@ -34,6 +34,7 @@ class Generation:
         self._text = TextStream(params.stop)
         self.arrived = arrived
         self._first_computed: float | None = None
+        self._cached_tokens = 0
         self._first_token: float | None = None
 
     @property
@@ -44,6 +45,7 @@ class Generation:
         """Some of it was computed in a step that began then."""
         if self._first_computed is None:
             self._first_computed = began
+            self._cached_tokens = self.request.cached_tokens
 
     def accept(self, sampled: Sampled, now: float) -> tuple[Delta, FinishReason | None]:
         """Take the token just sampled, already appended by the scheduler: its delta, and why the request ends."""
@@ -93,4 +95,5 @@ class Generation:
             prompt_tokens=self.request.num_prompt_tokens,
             output_tokens=len(self.request.output_ids),
             preemptions=self.request.preemptions,
+            cached_tokens=self._cached_tokens,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inference.protocol import EngineConfig, Scheduled, Unscheduled
+from inference.protocol import EngineConfig, PrefixLookup, Scheduled, Unscheduled
 from inference.scheduling.request import Request
 
 
@@ -15,10 +15,16 @@ class Limits:
     max_num_seqs: int
     max_num_batched_tokens: int
     enable_chunked_prefill: bool
+    enable_prefix_caching: bool = False
 
     @classmethod
     def of(cls, config: EngineConfig) -> Limits:
-        return cls(config.max_num_seqs, config.max_num_batched_tokens, config.enable_chunked_prefill)
+        return cls(
+            config.max_num_seqs,
+            config.max_num_batched_tokens,
+            config.enable_chunked_prefill,
+            config.enable_prefix_caching,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,7 @@ class Plan:
     chunks: tuple[Chunk, ...]
     unscheduled: tuple[Unscheduled, ...]
     preempted: tuple[str, ...]
+    lookups: tuple[PrefixLookup, ...] = ()
 
     @property
     def num_tokens(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from inference.protocol import RequestRow, RequestState
+from inference.scheduling.blocks import ROOT, Content, chain
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +29,11 @@ class Request:
     num_computed_tokens: int = 0
     state: RequestState = RequestState.WAITING
     preemptions: int = 0
+    cached_tokens: int = 0
+    """Tokens that the prefix cache had when the request was last admitted."""
+    epoch: int = 0
+    """Of the prefix cache, when the request was last admitted; only in the same one is what it computes reused."""
+    _contents: list[Content] = field(default_factory=list)
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -58,6 +64,14 @@ class Request:
         split = len(self.prompt_ids)
         return self.prompt_ids[start:stop] + self.output_ids[max(0, start - split) : max(0, stop - split)]
 
+    def contents(self, block_size: int, num_tokens: int) -> list[Content]:
+        """What its first blocks hold or will hold: those that `num_tokens` of its tokens fill. Kept once computed."""
+        for index in range(len(self._contents), num_tokens // block_size):
+            parent = self._contents[-1].name if self._contents else ROOT
+            tokens = tuple(self.token_ids(index * block_size, (index + 1) * block_size))
+            self._contents.append(Content(chain(parent, tokens), parent, tokens))
+        return self._contents[: num_tokens // block_size]
+
     def row(self) -> RequestRow:
         return RequestRow(
             request_id=self.request_id,
@@ -68,4 +82,5 @@ class Request:
             computed_tokens=self.num_computed_tokens,
             blocks=len(self.block_table),
             preemptions=self.preemptions,
+            cached_tokens=self.cached_tokens,
         )

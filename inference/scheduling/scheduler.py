@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterator
 
-from inference.protocol import BlockCounts, RequestRow, RequestState, Unscheduled, WaitReason
+from inference.protocol import BlockCounts, PrefixLookup, RequestRow, RequestState, Unscheduled, WaitReason
 from inference.scheduling.blocks import BlockPool
 from inference.scheduling.plan import Chunk, Limits, Plan
 from inference.scheduling.request import Request
@@ -32,15 +32,27 @@ class Scheduler:
     def __init__(self, limits: Limits, *, num_blocks: int, block_size: int, max_model_len: int) -> None:
         if block_size < 1:
             raise ValueError(f"a block holds at least one token, not {block_size}")
-        self.limits = limits
+        self._limits = limits
         self.block_size = block_size
         self.max_model_len = max_model_len
         self._pool = BlockPool(num_blocks)
         self._running: list[Request] = []
         self._waiting: list[Request] = []
         self._arrivals = 0
+        self._epoch = 0
         self._preempted: list[str] = []
         """Preempted since the last step, which has to tell it."""
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        """From the next step on. Without a prefix cache there is none to come back to either."""
+        self._limits = limits
+        if not limits.enable_prefix_caching:
+            self.forget_prefixes()
 
     # --- requests in and out ---
 
@@ -83,8 +95,14 @@ class Scheduler:
         """Record the token sampled for a running request."""
         request.output_ids.append(token_id)
 
+    def forget_prefixes(self) -> None:
+        """What requests to come compute is no longer what was, or by those that run now will be, computed."""
+        self._epoch += 1
+        self._pool.forget()
+
     def preempt_all(self) -> None:
         """Nothing in the cache holds any more: every running request is computed again, in its turn."""
+        self.forget_prefixes()
         for request in list(self._running):
             self._preempt(request)
             self._preempted.append(request.request_id)
@@ -147,6 +165,24 @@ class Scheduler:
         """Blocks still missing before `num_tokens` more of the request fit."""
         return self._blocks_for(request.num_computed_tokens + num_tokens) - len(request.block_table)
 
+    def _cached_prefix(self, request: Request) -> list[int]:
+        """Blocks that hold the beginning of a waiting request; at least its last token is left to compute."""
+        found: list[int] = []
+        if self._limits.enable_prefix_caching:
+            for content in request.contents(self.block_size, request.num_tokens - 1):
+                block = self._pool.find(content)
+                if block is None:
+                    break
+                found.append(block)
+        return found
+
+    def _publish(self, request: Request, before: int) -> None:
+        """Offer the blocks that have become full since `before` tokens were computed, for when the step is done."""
+        if self._limits.enable_prefix_caching and request.epoch == self._epoch:
+            contents = request.contents(self.block_size, request.num_computed_tokens)
+            for index in range(before // self.block_size, len(contents)):
+                self._pool.publish(request.block_table[index], contents[index])
+
     def _preempt(self, victim: Request) -> None:
         """Recomputation rather than swapping: the blocks go back, the tokens stay and will be computed again."""
         self._running.remove(victim)
@@ -171,6 +207,7 @@ class _Step:
         self.grants: dict[Request, int] = {}
         self.preempted: list[Request] = []
         self.unscheduled: list[Unscheduled] = []
+        self.lookups: list[PrefixLookup] = []
 
     def decode_running(self) -> None:
         for request in [r for r in self.scheduler._running if r.is_decode]:
@@ -201,10 +238,7 @@ class _Step:
                 self._deny(request, *obstacle)
                 blocked = True
             else:
-                scheduler._waiting.remove(request)
-                insort(scheduler._running, request, key=_arrival)
-                request.state = RequestState.RUNNING
-                self._prefill(request)
+                self._admit(request)
 
     def finish(self) -> Plan:
         chunks = []
@@ -212,12 +246,29 @@ class _Step:
             before = request.num_computed_tokens
             is_prefill = not request.is_decode
             request.num_computed_tokens = before + num_tokens
+            self.scheduler._publish(request, before)
             chunks.append(Chunk(request, num_tokens, before, is_prefill, request.num_uncomputed_tokens == 0))
         preempted = (*self.scheduler._preempted, *(request.request_id for request in self.preempted))
         self.scheduler._preempted.clear()
-        return Plan(tuple(chunks), tuple(self.unscheduled), preempted)
+        return Plan(tuple(chunks), tuple(self.unscheduled), preempted, tuple(self.lookups))
 
     # --- parts of it ---
+
+    def _admit(self, request: Request) -> None:
+        """Begin with what the prefix cache has of it."""
+        scheduler = self.scheduler
+        scheduler._waiting.remove(request)
+        insort(scheduler._running, request, key=_arrival)
+        request.state = RequestState.RUNNING
+        request.epoch = scheduler._epoch
+        found = scheduler._cached_prefix(request)
+        scheduler._pool.share(found)
+        request.block_table += found
+        request.num_computed_tokens = request.cached_tokens = len(found) * scheduler.block_size
+        if self.limits.enable_prefix_caching:
+            lookup = PrefixLookup(request.request_id, request.session, request.num_tokens, request.cached_tokens)
+            self.lookups.append(lookup)
+        self._prefill(request)
 
     def _prefill(self, request: Request) -> None:
         """Give a running request as much of its gap as budget and blocks allow."""
@@ -282,8 +333,9 @@ class _Step:
         """What keeps a waiting request out of this step, and how much of it is missing."""
         if len(self.scheduler._running) >= self.limits.max_num_seqs:
             return WaitReason.BATCH_FULL, len(self.scheduler._running) + 1 - self.limits.max_num_seqs
-        if self._allowance(request.num_uncomputed_tokens) < 1:
-            return WaitReason.BUDGET, 1 if self.limits.enable_chunked_prefill else request.num_uncomputed_tokens
+        cached = len(self.scheduler._cached_prefix(request)) * self.scheduler.block_size
+        if self._allowance(request.num_tokens - cached) < 1:
+            return WaitReason.BUDGET, 1 if self.limits.enable_chunked_prefill else request.num_tokens - cached
         shortage = self._shortage(request)
         return (WaitReason.BLOCKS, shortage) if shortage > 0 else None
 
@@ -297,4 +349,6 @@ class _Step:
         scheduler = self.scheduler
         owed = sum(scheduler._blocks_for(r.num_tokens) - len(r.block_table) for r in scheduler._running)
         reserve = len(scheduler._running)
-        return scheduler._blocks_for(request.num_tokens) + owed + reserve - scheduler._pool.num_free
+        # Cached blocks that are free count among the free ones until they are taken; those in use cost nothing.
+        shared = sum(scheduler._pool.references(block) > 0 for block in scheduler._cached_prefix(request))
+        return scheduler._blocks_for(request.num_tokens) - shared + owed + reserve - scheduler._pool.num_free

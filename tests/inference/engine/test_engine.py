@@ -257,6 +257,44 @@ def test_an_abort_of_a_waiting_request(folder: Path) -> None:
 # --- records and timings ---
 
 
+def test_the_next_turn_of_a_chat_computes_only_what_is_new(folder: Path) -> None:
+    run = Run(engine(folder))
+    first = tuple(range(10, 31))
+    answer = run.submit("first", first, greedy(max_tokens=8))
+    run.finish()
+    second = (*first, *answer.token_ids, 5, 6, 7)
+    run.submit("second", second, greedy(max_tokens=8))
+    run.finish()
+    # 28 of the 29 tokens of the first turn were computed, the last one was only sampled: seven blocks of four.
+    timings = [run.outcomes[name].finished.timings for name in ("first", "second")]
+    assert [t.cached_tokens for t in timings] == [0, 28]
+    lookups = [lookup for record in run.records for lookup in record.lookups]
+    assert [(lookup.request_id, lookup.tokens, lookup.cached_tokens) for lookup in lookups] == [
+        ("first", 21, 0),
+        ("second", 32, 28),
+    ]
+    assert sum(record.prefill_tokens for record in run.records) == 21 + 4
+    assert run.outcomes["second"].token_ids == list(reference_tokens(folder, second, 8))
+
+
+def test_what_was_computed_otherwise_is_not_reused(folder: Path) -> None:
+    """Rounded activations, another type of cache and a failed step all leave nothing to come back to."""
+    run = Run(engine(folder))
+    for change in ({"activations": "bfloat16"}, {"activations": "exact"}, {"kv_cache_dtype": "bfloat16"}):
+        run.submit(f"before {change}", tuple(range(9)), greedy(max_tokens=8))
+        run.finish()
+        assert run.records[-1].blocks.cached > 0
+        run.configure(**change)
+        run.submit(f"after {change}", tuple(range(9)), greedy(max_tokens=8))
+        run.finish()
+        assert run.outcomes[f"after {change}"].finished.timings.cached_tokens == 0
+    run.configure(enable_prefix_caching=False)
+    run.submit("without", tuple(range(9)), greedy(max_tokens=8))
+    run.finish()
+    assert run.records[-1].blocks.cached == 0
+    assert run.outcomes["without"].finished.timings.cached_tokens == 0
+
+
 def test_a_record_tells_what_the_step_did(folder: Path) -> None:
     run = Run(engine(folder, max_num_batched_tokens=6))
     run.submit("a", PROMPT, greedy(max_tokens=3))

@@ -16,7 +16,12 @@ from tests.inference.engine.harness import Run, engine, reference_tokens
 MOST_TOKENS = 14
 _LENGTHS = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 23, 31, 40, 47)
 _rng = np.random.default_rng(3)
-PROMPTS = [tuple(_rng.integers(0, 331, n).tolist()) for n in _LENGTHS]
+_common = _rng.integers(0, 331, 24).tolist()
+PROMPTS = [
+    # Every other one begins like the others of its kind, up to half of its length.
+    tuple((_common[: n // 2] if i % 2 else []) + _rng.integers(0, 331, n - n // 2 * (i % 2)).tolist())
+    for i, n in enumerate(_LENGTHS)
+]
 
 
 def greedy(max_tokens: int) -> SamplingParams:
@@ -88,6 +93,9 @@ CHANGES = (
     {"max_num_seqs": 1},
     {"max_num_seqs": 3},
     {"max_num_seqs": 16},
+    {"enable_prefix_caching": False},
+    {"enable_prefix_caching": True},
+    {"activations": "exact"},
 )
 
 
@@ -106,6 +114,7 @@ def histories(draw: st.DrawFn) -> dict[str, Any]:
             "max_num_batched_tokens": draw(st.integers(1, 64)),
             "max_num_seqs": draw(st.integers(1, 16)),
             "enable_chunked_prefill": draw(st.booleans()),
+            "enable_prefix_caching": draw(st.booleans()),
             "kernels": draw(st.sampled_from(["native", "mlx", "reference"])),
         },
         "requests": [(*request, draw(steps)) for request in requests],

@@ -1,10 +1,12 @@
 """The scheduler alone, on plain numbers: what it promises for any arrivals, lengths, aborts and pool sizes."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.protocol import RequestState, WaitReason
+from inference.protocol import PrefixLookup, RequestState, WaitReason
 from inference.scheduling.plan import Limits
 from inference.scheduling.request import Request
 from inference.scheduling.scheduler import Scheduler
@@ -80,6 +82,7 @@ def test_everyone_who_got_less_than_wanted_is_told_why_exactly_once(arrivals, li
 @settings(max_examples=150)
 @given(arrivals, limits, limits, pools, st.integers(0, 20))
 def test_limits_may_change_between_any_two_steps(arrivals, before, after, pool, when):
+    """Turning the prefix cache off and on again included."""
     simulation = Simulation.of(arrivals, before, num_blocks=pool[0], block_size=pool[1])
     while simulation.busy:
         if simulation.step == when:
@@ -99,10 +102,32 @@ def test_tokens_are_computed_in_order_and_none_is_skipped(arrivals, limits, pool
         plan = simulation.advance()
         for name in plan.preempted:
             computed[name] = 0
+        for lookup in plan.lookups:
+            computed[lookup.request_id] = lookup.cached_tokens
+            assert lookup.cached_tokens < lookup.tokens, "at least one token is computed"
+            assert lookup.cached_tokens % pool[1] == 0
         for chunk in plan.chunks:
             name = chunk.request.request_id
             assert chunk.num_computed == computed.get(name, 0)
             computed[name] = chunk.num_computed + chunk.num_tokens
+
+
+@settings(max_examples=150)
+@given(arrivals, limits, pools, st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=3))
+def test_everything_may_be_thrown_away_between_any_two_steps(arrivals, limits, pool, when):
+    """The engine does that when a step fails, and when keys and values are to be kept or computed otherwise."""
+    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1])
+    losses = dict(when)
+    while simulation.busy:
+        if simulation.step in losses:
+            if losses[simulation.step]:
+                simulation.scheduler.preempt_all()
+                simulation.memory.clear()
+            else:
+                simulation.scheduler.forget_prefixes()
+            assert simulation.scheduler.blocks.cached == 0
+        simulation.advance()
+        assert simulation.step < 5000, "no progress"
 
 
 # --- by example ---
@@ -250,3 +275,85 @@ def test_a_workload_without_pressure_never_preempts():
     simulation = Simulation.of([Arrival(i, 10, 5) for i in range(8)], Limits(8, 64, True), num_blocks=64, block_size=4)
     while simulation.busy:
         assert simulation.advance().preempted == ()
+
+
+# --- the prefix cache ---
+
+
+def caching(num_blocks=8, **changes) -> Scheduler:
+    scheduler = make(num_blocks, **changes)
+    scheduler.limits = replace(scheduler.limits, enable_prefix_caching=True)
+    return scheduler
+
+
+def run_to_end(scheduler: Scheduler, *requests: Request) -> list[PrefixLookup]:
+    lookups = []
+    for each in requests:
+        scheduler.add(each)
+    while scheduler.has_work:
+        plan = scheduler.schedule()
+        scheduler.check()
+        lookups += plan.lookups
+        for chunk in plan.chunks:
+            if chunk.samples:
+                scheduler.append(chunk.request, 7)
+                if chunk.request.is_full:
+                    scheduler.finish(chunk.request)
+    return lookups
+
+
+def test_the_next_turn_of_a_chat_computes_only_what_is_new():
+    scheduler = caching()
+    first = Request("first", "s", [1, 2, 3, 4, 5, 6], 11)
+    (lookup,) = run_to_end(scheduler, first)
+    assert (lookup.tokens, lookup.cached_tokens) == (6, 0)
+    assert scheduler.blocks.cached == scheduler.blocks.total - 6 == 2, "of 10 computed tokens, two whole blocks"
+    (lookup,) = run_to_end(scheduler, Request("second", "s", [*first.token_ids(0, 11), 8, 9], 15))
+    assert lookup.cached_tokens == 8
+
+
+def test_at_least_one_token_is_computed():
+    scheduler = caching()
+    run_to_end(scheduler, Request("a", "s", [1] * 8, 9))
+    (lookup,) = run_to_end(scheduler, Request("b", "s", [1] * 8, 9))
+    assert lookup.cached_tokens == 4
+
+
+def test_two_that_begin_alike_share_their_blocks_while_both_run():
+    scheduler = caching(num_blocks=20)
+    scheduler.add(Request("a", "s", [1] * 9, 20))
+    scheduler.schedule()
+    scheduler.add(Request("b", "t", [1] * 8 + [2], 20))
+    plan = scheduler.schedule()
+    scheduler.check()
+    assert granted(plan)["b"] == 1
+    a, b = scheduler
+    assert a.block_table[:2] == b.block_table[:2]
+    assert a.block_table[2] != b.block_table[2]
+    assert scheduler.blocks.used == 4
+
+
+def test_the_same_tokens_after_another_beginning_are_another_content():
+    scheduler = caching()
+    run_to_end(scheduler, Request("a", "s", [1, 1, 1, 1, 5, 5, 5, 5], 10))
+    (lookup,) = run_to_end(scheduler, Request("b", "s", [2, 2, 2, 2, 5, 5, 5, 5, 9], 10))
+    assert lookup.cached_tokens == 0
+
+
+def test_a_preempted_request_comes_back_with_what_is_left_of_its_blocks():
+    scheduler = caching(num_blocks=4, block_size=2, budget=16)
+    early, late = Request("early", "s", [1] * 3, 8), Request("late", "t", [2] * 2, 6)
+    lookups = run_to_end(scheduler, early, late)
+    assert late.preemptions == 1
+    assert [lookup.request_id for lookup in lookups] == ["early", "late", "late"]
+
+
+def test_of_cached_blocks_the_least_recently_used_goes_first():
+    scheduler = caching(num_blocks=4, block_size=2)
+    for name, token in (("old", 1), ("new", 2)):
+        run_to_end(scheduler, Request(name, "s", [token] * 4, 5))
+    assert scheduler.blocks.cached == 4
+    run_to_end(scheduler, Request("old again", "s", [1] * 4, 5))
+    run_to_end(scheduler, Request("other", "s", [3] * 2, 3))
+    (new,) = run_to_end(scheduler, Request("new", "s", [2] * 6, 7))
+    assert new.cached_tokens == 2, "its second block was the one to go"

@@ -13,12 +13,18 @@ from inference.scheduling.scheduler import Scheduler
 
 @dataclass
 class Arrival:
-    """A request to come: when, how long, and after how many tokens its user loses patience (if ever)."""
+    """A request to come: when, how long, and after how many tokens its user loses patience (if ever).
+
+    Prompts of one family begin alike.
+    """
 
     step: int
     prompt: int
     output: int
     abort_after: int | None = None
+    family: int = 0
+    alike: int = 60
+    """Tokens that are the family's; the rest is its own."""
 
 
 arrivals = st.lists(
@@ -28,6 +34,8 @@ arrivals = st.lists(
         prompt=st.integers(1, 60),
         output=st.integers(1, 25),
         abort_after=st.none() | st.integers(0, 12),
+        family=st.integers(0, 2),
+        alike=st.integers(0, 60),
     ),
     min_size=1,
     max_size=14,
@@ -38,6 +46,7 @@ limits = st.builds(
     max_num_seqs=st.integers(1, 8),
     max_num_batched_tokens=st.integers(1, 40),
     enable_chunked_prefill=st.booleans(),
+    enable_prefix_caching=st.booleans(),
 )
 
 
@@ -51,6 +60,8 @@ class Simulation:
     live: dict[Request, Arrival] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
     refused: list[int] = field(default_factory=list)
+    memory: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """What the KV cache would hold: for each slot, the tokens that its key and value were computed from."""
 
     @classmethod
     def of(cls, arrivals: list[Arrival], limits: Limits, *, num_blocks: int, block_size: int) -> Simulation:
@@ -70,6 +81,7 @@ class Simulation:
                 self._end(request, "aborted")
         plan = self.scheduler.schedule()
         self.scheduler.check()
+        self._compute(plan)
         for chunk in plan.chunks:
             if chunk.samples:
                 self.scheduler.append(chunk.request, 7)
@@ -79,13 +91,29 @@ class Simulation:
         self.step += 1
         return plan
 
+    def _compute(self, plan: Plan) -> None:
+        """Write what the chunks compute, then check that each finds its whole context."""
+        size = self.scheduler.block_size
+        for write in (True, False):
+            for chunk in plan.chunks:
+                request, end = chunk.request, chunk.num_computed + chunk.num_tokens
+                for place in range(chunk.num_computed if write else 0, end):
+                    slot = request.block_table[place // size] * size + place % size
+                    tokens = tuple(request.token_ids(0, place + 1))
+                    if write:
+                        self.memory[slot] = tokens
+                    else:
+                        assert self.memory.get(slot) == tokens, "a request reads what is not its own"
+
     def _arrive(self, arrival: Arrival) -> None:
         if self.scheduler.refusal(arrival.prompt) is not None:
             self.refused.append(arrival.prompt)
             return
         number = len(self.live) + len(self.ended)
         total = min(arrival.prompt + arrival.output, self.scheduler.capacity)
-        request = Request(f"r{number}", f"s{number % 3}", [1] * arrival.prompt, total)
+        alike = min(arrival.alike, arrival.prompt)
+        prompt = [arrival.family] * alike + [100 + number] * (arrival.prompt - alike)
+        request = Request(f"r{number}", f"s{number % 3}", prompt, total)
         self.scheduler.add(request)
         self.live[request] = arrival
 
