@@ -73,6 +73,11 @@ KEYS: tuple[Key, ...] = (
         "view.switches", "f8", "switches", "Switches",
         "engine options: requested, effective, why; change them live", bar=5,
     ),
+    Key(
+        "engine.pause", "f5", "pause", "Pause",
+        "pause the engine at the end of its step, or let it go on; chats can still be typed and sent",
+    ),
+    Key("engine.step", "f6", "step", "Step", "compute one step, then pause"),
     Key("app.help", "f1", "help", "Help", "this list of keys", bar=1),
     Key(
         "app.palette", "ctrl+p", "palette", "Commands",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from inference.protocol import EngineConfig, Event, Prompt, Submit
+from inference.protocol import EngineConfig, Event, Prompt, Resume, Submit
 
 
 class EngineLink(Protocol):
@@ -18,6 +18,10 @@ class EngineLink(Protocol):
     def abort(self, request_id: str) -> None: ...
 
     def configure(self, changes: Mapping[str, Any]) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self, command: Resume) -> None: ...
 
     def count_tokens(self, query_id: str, prompt: Prompt) -> None: ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from app import paint, theme
+from app import paint, stepping, theme
 from app.chat.screen import ChatScreen
 from app.keys import KEYS, display, load_keymap
 from app.link import EngineLink
@@ -107,6 +108,8 @@ class GlasschatApp(App[int]):
         yield SystemCommand(
             "Restart engine", "start the engine again; answers under way are asked again", self.chat.restart_engine
         )
+        for title, explanation, command in stepping.commands(self.workspace.active.name):
+            yield SystemCommand(title, explanation, partial(self.chat.run_engine, command))
         yield SystemCommand("Theme", "light, dark and ANSI themes", self.action_change_theme)
 
     def _runner(self, action: str) -> Callable[[], None]:

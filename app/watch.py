@@ -19,6 +19,7 @@ from inference.protocol import (
     ModelInfo,
     OptionState,
     Ready,
+    Stepping,
 )
 
 SILENT_AFTER = 3.0
@@ -62,6 +63,8 @@ class EngineWatch:
         self.num_kv_blocks = 0
         self.seconds_in_step = 0.0
         self.silence = 0.0
+        self.stepping: Stepping | None = None
+        """What the engine last said about pausing; None since it started."""
         self._deaths = 0
         self._restart_at: float | None = None
         self._ready_since: float | None = None
@@ -77,6 +80,10 @@ class EngineWatch:
         """Whether commands can be sent: a silent engine still gets them."""
         return self.phase in (Phase.READY, Phase.SILENT)
 
+    @property
+    def paused(self) -> bool:
+        return self.stepping is not None and self.stepping.paused
+
     def on_event(self, event: Event, now: float) -> None:
         match event:
             case LoadProgress(stage=stage):
@@ -84,7 +91,9 @@ class EngineWatch:
             case Ready(model=model, options=options, num_kv_blocks=blocks, max_model_len=length):
                 self.phase, self.message = Phase.READY, ""
                 self.model, self.options, self.num_kv_blocks, self.max_model_len = model, options, blocks, length
-                self._ready_since = now
+                self._ready_since, self.stepping = now, None
+            case Stepping():
+                self.stepping = event
             case Configured(options=options):
                 self.options = options
             case Heartbeat(seconds_in_step=seconds):
@@ -143,5 +152,9 @@ class EngineWatch:
                 return f"{self.message}; starting again in {wait:.0f} s, nothing is lost"
             case Phase.FAILED:
                 return f"{self.message} Mend that, then Ctrl+P, Restart engine"
+            case _ if self.seconds_in_step > 2:
+                return f"step has run {self.seconds_in_step:.0f} s"
+            case _ if self.stepping is not None and self.stepping.paused:
+                return f"after step {self.stepping.step}: {self.stepping.reason}"
             case _:
-                return f"step has run {self.seconds_in_step:.0f} s" if self.seconds_in_step > 2 else ""
+                return self.stepping.reason if self.stepping is not None else ""

@@ -29,7 +29,9 @@ from inference.protocol import (
     EngineConfig,
     EngineDied,
     Event,
+    Pause,
     Prompt,
+    Resume,
     Shutdown,
     Submit,
 )
@@ -74,6 +76,14 @@ class EngineClient:
     def configure(self, changes: Mapping[str, Any]) -> None:
         """Change options; answered by `Configured`."""
         self._send(Configure(dict(changes)))
+
+    def pause(self) -> None:
+        """Compute no further step; answered by `Stepping`."""
+        self._send(Pause())
+
+    def resume(self, command: Resume) -> None:
+        """Go on, freely or up to a next pause; answered by `Stepping`."""
+        self._send(command)
 
     def count_tokens(self, query_id: str, prompt: Prompt) -> None:
         """Answered by `TokenCount` with the same id."""

@@ -215,11 +215,59 @@ class CountTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Compute no further step; answered by `Stepping`. Everything else goes on being answered."""
+
+
+class Condition(StrEnum):
+    """What a running engine can be stopped by."""
+
+    PREEMPTION = "a request is preempted"
+    KV_ABOVE = "KV use is above"
+    SCHEDULED = "a session is scheduled"
+    FINISHED = "a request ends"
+    REFUSED = "a request is not admitted"
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """The engine pauses after the first step that fulfils this."""
+
+    condition: Condition
+    percent: float = 0.0
+    """For KV_ABOVE."""
+    session: str = ""
+    """For SCHEDULED."""
+
+    def __str__(self) -> str:
+        match self.condition:
+            case Condition.KV_ABOVE:
+                return f"{self.condition} {self.percent:g} %"
+            case Condition.SCHEDULED:
+                return f"{self.session} is scheduled"
+            case _:
+                return str(self.condition)
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on after a pause; answered by `Stepping`, and by another one at the next pause."""
+
+    steps: int | None = None
+    """Pause again after so many; None never does for that reason."""
+    until: Until | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise ConfigError(f"{self.steps} steps are none: ask for at least one")
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown:
     pass
 
 
-Command = Submit | Abort | Configure | CountTokens | Shutdown
+Command = Submit | Abort | Configure | CountTokens | Pause | Resume | Shutdown
 
 
 # --- the step record -------------------------------------------------------------------------------------------------
@@ -465,6 +513,17 @@ class Configured:
 
 
 @dataclass(frozen=True, slots=True)
+class Stepping:
+    """The engine has paused, or goes on."""
+
+    paused: bool
+    step: int
+    """The last one that was computed."""
+    reason: str = ""
+    """Why it paused, or how long it goes on, as a phrase; empty if it runs freely."""
+
+
+@dataclass(frozen=True, slots=True)
 class TokenCount:
     query_id: str
     num_tokens: int
@@ -490,5 +549,15 @@ class EngineDied:
 
 
 Event = (
-    LoadProgress | Ready | Started | Delta | Finished | StepRecord | Configured | TokenCount | Heartbeat | EngineDied
+    LoadProgress
+    | Ready
+    | Started
+    | Delta
+    | Finished
+    | StepRecord
+    | Configured
+    | Stepping
+    | TokenCount
+    | Heartbeat
+    | EngineDied
 )

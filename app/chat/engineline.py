@@ -22,6 +22,8 @@ def draw(watch: EngineWatch, snapshot: Snapshot, model: str, now: float, width: 
     """The most telling pieces that fit, the least important left out first."""
     mark, role = _MARKS[watch.phase]
     state = "running" if watch.phase is Phase.READY and not snapshot.idle else str(watch.phase)
+    if watch.phase is Phase.READY and watch.paused:
+        mark, role, state = "‖", "warn bold", "paused"
     line: Line = [(f" {mark} {state}", role), (f"  {model}", "bold")]
     if sentence := watch.sentence(now):
         used = len(line_text(line)) + 2

@@ -21,7 +21,7 @@ from app.keys import bindings
 from app.panels.switches import SwitchesScreen, shown
 from app.sessions.export import export
 from app.sessions.session import Session, Turn
-from inference.protocol import SamplingParams
+from inference.protocol import Resume, SamplingParams
 
 
 class ChatScreen(ChatView):
@@ -231,6 +231,21 @@ class ChatScreen(ChatView):
             return "Watch the Speed panel after a change: the numbers of before and after will stand here."
         what, when = self._last_change
         return self.telemetry.effect(what, when, self._clock())
+
+    def action_pause(self) -> None:
+        link, watch = self.workspace.link, self.workspace.watch
+        if watch.ready and watch.paused:
+            link.resume(Resume())
+        elif watch.ready:
+            link.pause()
+
+    def action_step(self) -> None:
+        self.run_engine(Resume(steps=1))
+
+    def run_engine(self, command: Resume) -> None:
+        """Let the engine go on as told; where it pauses, the engine line says so."""
+        if self.workspace.watch.ready:
+            self.workspace.link.resume(command)
 
     def restart_engine(self) -> None:
         self.workspace.restart_engine()

@@ -83,6 +83,11 @@ class Engine:
         return self._options.states()
 
     @property
+    def steps(self) -> int:
+        """Steps computed so far; the last one has this number."""
+        return self._steps
+
+    @property
     def has_work(self) -> bool:
         """Whether `step` has something to do: live requests, or ends that no record has told yet."""
         return bool(self._live or self._ended)

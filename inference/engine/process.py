@@ -19,6 +19,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, NoReturn
 
+from inference.engine.control import Control
 from inference.errors import ConfigError, GlasschatError, ModelError
 from inference.protocol import (
     Abort,
@@ -30,7 +31,10 @@ from inference.protocol import (
     Event,
     Heartbeat,
     LoadProgress,
+    Pause,
+    Resume,
     Shutdown,
+    StepRecord,
     Submit,
 )
 
@@ -117,27 +121,31 @@ def _load(model: str, config: EngineConfig, outbox: Outbox) -> Engine:
 
 
 def serve(engine: Engine, inbox: queue.SimpleQueue[Command], outbox: Outbox, pulse: Pulse) -> None:
-    """Take all commands that have come, then run one step, until told to shut down. Waits only when idle."""
+    """Take all commands that have come, then run one step, until told to shut down. Waits when idle or paused."""
+    control = Control()
     while True:
         answers: list[Event] = []
-        while not inbox.empty() or not (engine.has_work or answers):
+        while not inbox.empty() or not (answers or (engine.has_work and control.may_step)):
             command = inbox.get()
             if isinstance(command, Shutdown):
                 return
             try:
-                answers += _obey(engine, command)
+                answers += _obey(engine, control, command)
             except Exception:  # a mistake of the caller's, who must not cost the others their answers
                 traceback.print_exc()
         if answers:
             outbox.send(answers)  # before the step, which may be long
-        if engine.has_work:
+        if engine.has_work and control.may_step:
             pulse.step, pulse.step_began = pulse.step + 1, time.monotonic()
             events = engine.step()
             pulse.step_began = None
-            outbox.send(events)
+            record = events[-1]
+            assert isinstance(record, StepRecord)
+            stopped = control.after(record)
+            outbox.send(events if stopped is None else [*events, stopped])
 
 
-def _obey(engine: Engine, command: Command) -> list[Event]:
+def _obey(engine: Engine, control: Control, command: Command) -> list[Event]:
     match command:
         case Submit():
             return engine.submit(command)
@@ -147,6 +155,10 @@ def _obey(engine: Engine, command: Command) -> list[Event]:
             return engine.configure(changes)
         case CountTokens():
             return engine.count_tokens(command)
+        case Pause():
+            return [control.pause(engine.steps)]
+        case Resume():
+            return [control.resume(command, engine.steps)]
         case _:
             raise TypeError(f"{type(command).__name__} is not a command")
 

@@ -30,8 +30,10 @@ from inference.protocol import (
     Ready,
     RequestRow,
     RequestState,
+    Resume,
     Scheduled,
     Started,
+    Stepping,
     StepRecord,
     Submit,
     Timings,
@@ -100,6 +102,8 @@ class FakeEngine:
     alive: bool = False
     silence: float = 0.0
     step: int = 0
+    left: int | None = None
+    """Steps before it pauses; conditions are not understood."""
     _last: float = field(default_factory=time.monotonic)
 
     # --- the client's surface ---------------------------------------------------------------------------------------
@@ -128,6 +132,17 @@ class FakeEngine:
             return
         self.config = replace(self.config, **changes)
         self.events.append(Configured(self.options(), self.step + 1))
+
+    def pause(self) -> None:
+        self.commands.append("pause")
+        self.left = 0
+        self.events.append(Stepping(True, self.step, "asked to"))
+
+    def resume(self, command: Resume) -> None:
+        self.commands.append(command)
+        self.left = command.steps
+        reason = f"for {command.steps} steps" if command.steps else f"until {command.until}" if command.until else ""
+        self.events.append(Stepping(False, self.step, reason))
 
     def count_tokens(self, query_id: str, prompt: Prompt) -> None:
         self.commands.append(("count", query_id))
@@ -195,9 +210,10 @@ class FakeEngine:
 
     def _step(self) -> None:
         """Decodes first, then prefill with what the budget leaves; one record."""
-        if not self.running:
+        if not self.running or self.left == 0:
             return
         self.step += 1
+        self.left = None if self.left is None else self.left - 1
         budget = self.config.max_num_batched_tokens
         scheduled: list[Scheduled] = []
         unscheduled: list[Unscheduled] = []
@@ -241,3 +257,5 @@ class FakeEngine:
                 PhaseTimes(0.001, 0.001, self.step_seconds - 0.004, 0.001, 0.001), self.config,
             )
         )  # fmt: skip
+        if self.left == 0:
+            self.events.append(Stepping(True, self.step, "the steps asked for are done"))

@@ -19,6 +19,7 @@ from inference.client import EngineClient
 from inference.errors import EngineError
 from inference.protocol import (
     ChatPrompt,
+    Condition,
     Configured,
     Delta,
     EngineConfig,
@@ -30,13 +31,16 @@ from inference.protocol import (
     LoadProgress,
     Message,
     Ready,
+    Resume,
     SamplingParams,
     Started,
+    Stepping,
     StepRecord,
     Submit,
     TextPrompt,
     TokenCount,
     TokenPrompt,
+    Until,
 )
 from tests.inference import tiny
 
@@ -356,3 +360,23 @@ def test_the_log_says_what_happened_last_even_without_a_newline(tmp_path: Path, 
     assert isinstance(died, EngineDied)
     assert re.fullmatch(r"the engine was killed by SIGKILL: the last words", died.message)
     assert "an earlier life" in log.read_text()
+
+
+def test_a_paused_engine_takes_requests_and_computes_nothing_until_it_is_stepped(client: EngineClient) -> None:
+    listener = Listener(client)
+    listener.until_one(Ready)
+    client.pause()
+    assert listener.until_one(Stepping).paused
+    client.submit(Submit("a", "s", TokenPrompt((1, 2, 3)), ENDLESS))
+    client.count_tokens("q", TextPrompt("still answered"))
+    listener.until_one(TokenCount)
+    listener.until_one(Started)
+    assert not listener.of(StepRecord)
+    client.resume(Resume(steps=2))
+    listener.until(lambda: len(listener.of(Stepping)) == 3)
+    assert [record.step for record in listener.of(StepRecord)] == [1, 2]
+    client.resume(Resume(until=Until(Condition.FINISHED)))
+    client.abort("a")
+    listener.until(lambda: len(listener.of(Stepping)) == 5)
+    last = listener.of(Stepping)[-1]
+    assert (last.paused, last.reason) == (True, "a request ended")
