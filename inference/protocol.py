@@ -119,6 +119,9 @@ Prompt = ChatPrompt | TextPrompt | TokenPrompt
 KV_CACHE_DTYPES = ("auto", "float32", "bfloat16", "float16", "int8", "int4")
 
 
+SCHEDULING_POLICIES = ("fcfs", "shortest", "priority", "fair")
+
+
 def _option(default: Any, help: str, *, live: bool, at_least: int | None = None) -> Any:
     """A field of `EngineConfig`: `live` options change at a step boundary, the others when the engine restarts."""
     return field(default=default, metadata={"help": help, "live": live, "at_least": at_least})
@@ -133,6 +136,12 @@ class EngineConfig:
     enable_chunked_prefill: bool = _option(
         True,
         "compute a long prompt in pieces that fit the budget, beside the decodes of other requests",
+        live=True,
+    )
+    scheduling_policy: str = _option(
+        "fcfs",
+        "fcfs (first come first served), shortest (least left to compute), priority, or fair (between sessions): who "
+        "is admitted and gets tokens first",
         live=True,
     )
     enable_prefix_caching: bool = _option(
@@ -166,6 +175,9 @@ class EngineConfig:
                 raise ConfigError(f"{f.name} is {value!r}, but must be a whole number of at least {least}")
         if self.dtype not in ("auto", "float32", "bfloat16", "float16"):
             raise ConfigError(f"dtype is {self.dtype!r}, but must be auto, float32, bfloat16 or float16")
+        if self.scheduling_policy not in SCHEDULING_POLICIES:
+            names = ", ".join(SCHEDULING_POLICIES)
+            raise ConfigError(f"scheduling_policy is {self.scheduling_policy!r}, but must be one of {names}")
         if self.kv_cache_dtype not in KV_CACHE_DTYPES:
             names = ", ".join(KV_CACHE_DTYPES)
             raise ConfigError(f"kv_cache_dtype is {self.kv_cache_dtype!r}, but must be one of {names}")
@@ -192,6 +204,8 @@ class Submit:
     """Which session it belongs to: a label for the records, nothing more."""
     prompt: Prompt
     params: SamplingParams
+    priority: int = 0
+    """For the policy of that name: smaller goes first."""
 
 
 @dataclass(frozen=True, slots=True)

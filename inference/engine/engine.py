@@ -122,7 +122,7 @@ class Engine:
         most = self._scheduler.capacity
         longest = most if params.max_tokens is None else min(len(prompt_ids) + params.max_tokens, most)
         seed = secrets.randbits(63) if params.seed is None else params.seed
-        request = Request(command.request_id, command.session, prompt_ids, longest)
+        request = Request(command.request_id, command.session, prompt_ids, longest, command.priority)
         generation = Generation(request, params, seed, self._vocabulary, arrived)
         self._live[command.request_id] = generation
         if self._trial.active:

@@ -82,6 +82,7 @@ class Generation:
             old.session,
             old.prompt_ids,
             old.max_total_tokens,
+            old.priority,
             output_ids=old.output_ids,
             state=RequestState.PREEMPTED if was_running else old.state,
             preemptions=old.preemptions + was_running,

@@ -16,6 +16,7 @@ class Limits:
     max_num_batched_tokens: int
     enable_chunked_prefill: bool
     enable_prefix_caching: bool = False
+    scheduling_policy: str = "fcfs"
 
     @classmethod
     def of(cls, config: EngineConfig) -> Limits:
@@ -24,6 +25,7 @@ class Limits:
             config.max_num_batched_tokens,
             config.enable_chunked_prefill,
             config.enable_prefix_caching,
+            config.scheduling_policy,
         )
 
 

@@ -22,6 +22,8 @@ class Request:
     prompt_ids: list[int]
     max_total_tokens: int
     """Prompt plus output never exceed this; whoever appends tokens sees to it."""
+    priority: int = 0
+    """Smaller goes first, where the policy asks for it."""
     arrival: int = 0
     """Order of arrival: a number given by the scheduler, not a time."""
     output_ids: list[int] = field(default_factory=list)

@@ -8,11 +8,12 @@ and recomputation after a preemption are not phases but sizes of that gap.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from inference.protocol import BlockCounts, PrefixLookup, RequestRow, RequestState, Unscheduled, WaitReason
 from inference.scheduling.blocks import BlockPool
 from inference.scheduling.plan import Chunk, Limits, Plan
+from inference.scheduling.policy import Shares, ordered
 from inference.scheduling.request import Request
 
 
@@ -21,12 +22,12 @@ def _arrival(request: Request) -> int:
 
 
 class Scheduler:
-    """Continuous batching over a pool of blocks, first come first served.
+    """Continuous batching over a pool of blocks.
 
     Order within a step: running decodes (one token each, so that nobody who is already talking waits), then running
-    prefills, then admissions. Among equals the earlier arrival wins, and where blocks run out the latest arrival is
-    preempted: its blocks are freed and it is computed again later. So the earliest request always makes progress, and
-    since none is accepted that exceeds the pool, every request ends.
+    prefills, then admissions; within each of these, that of the policy. Where blocks run out the latest arrival is
+    preempted: its blocks are freed and it is computed again later. So the earliest running request always makes
+    progress, and since none is accepted that exceeds the pool, every request ends.
     """
 
     def __init__(self, limits: Limits, *, num_blocks: int, block_size: int, max_model_len: int) -> None:
@@ -39,6 +40,7 @@ class Scheduler:
         self._running: list[Request] = []
         self._waiting: list[Request] = []
         self._arrivals = 0
+        self._shares = Shares()
         self._epoch = 0
         self._preempted: list[str] = []
         """Preempted since the last step, which has to tell it."""
@@ -90,6 +92,7 @@ class Scheduler:
         request.arrival = self._arrivals
         self._arrivals += 1
         self._waiting.append(request)
+        self._shares.arrive(request.session)
 
     def append(self, request: Request, token_id: int) -> None:
         """Record the token sampled for a running request."""
@@ -111,6 +114,7 @@ class Scheduler:
         """The request is over, for whatever reason: its blocks are free from now on."""
         queue = self._running if request.state is RequestState.RUNNING else self._waiting
         queue.remove(request)
+        self._shares.leave(request.session)
         self._free_blocks(request)
         request.state = RequestState.FINISHED
 
@@ -204,31 +208,32 @@ class _Step:
         self.scheduler = scheduler
         self.limits = scheduler.limits
         self.budget = scheduler.limits.max_num_batched_tokens
+        self.unmet = 0
+        """Tokens that those before were denied for want of budget: more of it would go to them first."""
         self.grants: dict[Request, int] = {}
         self.preempted: list[Request] = []
         self.unscheduled: list[Unscheduled] = []
         self.lookups: list[PrefixLookup] = []
 
     def decode_running(self) -> None:
-        for request in [r for r in self.scheduler._running if r.is_decode]:
+        for request in self._in_order(r for r in self.scheduler._running if r.is_decode):
             if request.state is not RequestState.RUNNING:
                 continue  # gave way to an earlier one in this very loop
             if self.budget < 1:
-                self._deny(request, WaitReason.BUDGET, 1)
+                self._deny_budget(request, 1, 1)
             elif self._make_room(request, 1):
                 self._grant(request, 1)
 
     def prefill_running(self) -> None:
-        for request in [r for r in self.scheduler._running if not r.is_decode]:
+        for request in self._in_order(r for r in self.scheduler._running if not r.is_decode):
             if request.state is not RequestState.RUNNING:
                 continue
             self._prefill(request)
 
     def admit_waiting(self) -> None:
-        """Strictly first come first served: the first that can't be admitted holds up all behind it."""
-        scheduler = self.scheduler
+        """Strictly in order: the first that can't be admitted holds up all behind it."""
         blocked = False
-        for request in list(scheduler._waiting):
+        for request in self._in_order(self.scheduler._waiting):
             if request in self.preempted:
                 self._deny(request, WaitReason.PREEMPTED_NOW, self._shortage(request))
                 blocked = True  # admitting others now would only take the blocks that it was robbed of
@@ -247,12 +252,16 @@ class _Step:
             is_prefill = not request.is_decode
             request.num_computed_tokens = before + num_tokens
             self.scheduler._publish(request, before)
+            self.scheduler._shares.give(request.session, num_tokens)
             chunks.append(Chunk(request, num_tokens, before, is_prefill, request.num_uncomputed_tokens == 0))
         preempted = (*self.scheduler._preempted, *(request.request_id for request in self.preempted))
         self.scheduler._preempted.clear()
         return Plan(tuple(chunks), tuple(self.unscheduled), preempted, tuple(self.lookups))
 
     # --- parts of it ---
+
+    def _in_order(self, requests: Iterable[Request]) -> list[Request]:
+        return ordered(requests, self.limits.scheduling_policy, self.scheduler._shares)
 
     def _admit(self, request: Request) -> None:
         """Begin with what the prefix cache has of it."""
@@ -275,15 +284,16 @@ class _Step:
         wanted = request.num_uncomputed_tokens
         allowed = self._allowance(wanted)
         if allowed < 1:
-            self._deny(request, WaitReason.BUDGET, wanted if not self.limits.enable_chunked_prefill else 1)
+            self._deny_budget(request, self._least(wanted), wanted)
             return
         granted = self._fit_blocks(request, allowed)
         if granted:
             self._grant(request, granted)
-            if granted < wanted:
-                short_of_blocks = granted < allowed
-                missing = self.scheduler._growth(request, wanted) if short_of_blocks else wanted - granted
-                self._deny(request, WaitReason.BLOCKS if short_of_blocks else WaitReason.BUDGET, missing)
+            if granted < allowed:
+                missing = self.scheduler._growth(request, allowed) - self.scheduler._pool.num_free
+                self._deny(request, WaitReason.BLOCKS, missing)
+            elif granted < wanted:
+                self._deny_budget(request, wanted - granted, wanted - granted)
 
     def _allowance(self, wanted: int) -> int:
         """Tokens of a prefill that the budget allows: any part of it, or without chunking all or nothing.
@@ -310,6 +320,14 @@ class _Step:
         self.budget -= num_tokens
         self.grants[request] = num_tokens
 
+    def _least(self, wanted: int) -> int:
+        """Tokens below which a prefill gets nothing."""
+        return 1 if self.limits.enable_chunked_prefill else wanted
+
+    def _deny_budget(self, request: Request, least: int, wanted: int) -> None:
+        self._deny(request, WaitReason.BUDGET, self.unmet + least - self.budget)
+        self.unmet += wanted
+
     def _deny(self, request: Request, reason: WaitReason, missing: int) -> None:
         self.unscheduled.append(Unscheduled(request.request_id, request.session, reason, max(1, missing)))
 
@@ -334,8 +352,9 @@ class _Step:
         if len(self.scheduler._running) >= self.limits.max_num_seqs:
             return WaitReason.BATCH_FULL, len(self.scheduler._running) + 1 - self.limits.max_num_seqs
         cached = len(self.scheduler._cached_prefix(request)) * self.scheduler.block_size
-        if self._allowance(request.num_tokens - cached) < 1:
-            return WaitReason.BUDGET, 1 if self.limits.enable_chunked_prefill else request.num_tokens - cached
+        wanted = request.num_tokens - cached
+        if self._allowance(wanted) < 1:
+            return WaitReason.BUDGET, self.unmet + self._least(wanted) - self.budget
         shortage = self._shortage(request)
         return (WaitReason.BLOCKS, shortage) if shortage > 0 else None
 

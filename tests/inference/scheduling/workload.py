@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
+from inference.protocol import SCHEDULING_POLICIES
 from inference.scheduling.plan import Limits, Plan
 from inference.scheduling.request import Request
 from inference.scheduling.scheduler import Scheduler
@@ -25,6 +26,7 @@ class Arrival:
     family: int = 0
     alike: int = 60
     """Tokens that are the family's; the rest is its own."""
+    priority: int = 0
 
 
 arrivals = st.lists(
@@ -36,6 +38,7 @@ arrivals = st.lists(
         abort_after=st.none() | st.integers(0, 12),
         family=st.integers(0, 2),
         alike=st.integers(0, 60),
+        priority=st.integers(-2, 2),
     ),
     min_size=1,
     max_size=14,
@@ -47,6 +50,7 @@ limits = st.builds(
     max_num_batched_tokens=st.integers(1, 40),
     enable_chunked_prefill=st.booleans(),
     enable_prefix_caching=st.booleans(),
+    scheduling_policy=st.sampled_from(SCHEDULING_POLICIES),
 )
 
 
@@ -74,11 +78,7 @@ class Simulation:
 
     def advance(self) -> Plan:
         """One step: arrivals, aborts, the plan, and a token for each chunk that samples."""
-        while self.pending and self.pending[0].step <= self.step:
-            self._arrive(self.pending.pop(0))
-        for request, arrival in list(self.live.items()):
-            if arrival.abort_after is not None and self.step >= arrival.step + arrival.abort_after:
-                self._end(request, "aborted")
+        self.arrive_and_leave()
         plan = self.scheduler.schedule()
         self.scheduler.check()
         self._compute(plan)
@@ -90,6 +90,14 @@ class Simulation:
         self.scheduler.check()
         self.step += 1
         return plan
+
+    def arrive_and_leave(self) -> None:
+        """What happens before the step."""
+        while self.pending and self.pending[0].step <= self.step:
+            self._arrive(self.pending.pop(0))
+        for request, arrival in list(self.live.items()):
+            if arrival.abort_after is not None and self.step >= arrival.step + arrival.abort_after:
+                self._end(request, "aborted")
 
     def _compute(self, plan: Plan) -> None:
         """Write what the chunks compute, then check that each finds its whole context."""
@@ -113,7 +121,7 @@ class Simulation:
         total = min(arrival.prompt + arrival.output, self.scheduler.capacity)
         alike = min(arrival.alike, arrival.prompt)
         prompt = [arrival.family] * alike + [100 + number] * (arrival.prompt - alike)
-        request = Request(f"r{number}", f"s{number % 3}", prompt, total)
+        request = Request(f"r{number}", f"s{number % 3}", prompt, total, arrival.priority)
         self.scheduler.add(request)
         self.live[request] = arrival
 
