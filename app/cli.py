@@ -7,10 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from app.commands import accuracy, bench, chat, doctor, models, run
+from app.commands import accuracy, bench, chat, doctor, models, recordings, run
 from inference.errors import GlasschatError
 
-COMMANDS = (chat, run, bench, accuracy, models, doctor)
+COMMANDS = (chat, run, bench, accuracy, recordings, models, doctor)
 
 INTERRUPTED = 130
 """The shell's exit code for Ctrl+C."""

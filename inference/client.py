@@ -31,6 +31,7 @@ from inference.protocol import (
     Event,
     Pause,
     Prompt,
+    Record,
     Resume,
     Shutdown,
     Submit,
@@ -84,6 +85,10 @@ class EngineClient:
     def resume(self, command: Resume) -> None:
         """Go on, freely or up to a next pause; answered by `Stepping`."""
         self._send(command)
+
+    def record(self, path: str) -> None:
+        """Write what happens to a file, or with an empty path no longer; answered by `Recorded`."""
+        self._send(Record(path))
 
     def count_tokens(self, query_id: str, prompt: Prompt) -> None:
         """Answered by `TokenCount` with the same id."""

@@ -277,11 +277,19 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """Write what happens to a file, from now on, or no longer; answered by `Recorded`."""
+
+    path: str
+    """Empty to end the recording."""
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown:
     pass
 
 
-Command = Submit | Abort | Configure | CountTokens | Pause | Resume | Shutdown
+Command = Submit | Abort | Configure | CountTokens | Pause | Resume | Record | Shutdown
 
 
 # --- the step record -------------------------------------------------------------------------------------------------
@@ -538,6 +546,16 @@ class Stepping:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """A recording has begun, or ended."""
+
+    path: str
+    active: bool
+    message: str = ""
+    """Why it could not begin, or ended without being asked to."""
+
+
+@dataclass(frozen=True, slots=True)
 class TokenCount:
     query_id: str
     num_tokens: int
@@ -571,6 +589,7 @@ Event = (
     | StepRecord
     | Configured
     | Stepping
+    | Recorded
     | TokenCount
     | Heartbeat
     | EngineDied

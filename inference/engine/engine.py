@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from inference.engine.batch import Batch, build_batch
@@ -19,6 +20,7 @@ from inference.engine.generation import Generation, Vocabulary
 from inference.engine.kv_pool import check_change, choose_size
 from inference.engine.options import Options, activations_in_force, cache_in_force, kernels_in_force
 from inference.engine.prompts import check_params, encode_prompt
+from inference.engine.recorder import Recorder
 from inference.engine.runner import Runner
 from inference.engine.trial import Trial
 from inference.errors import ConfigError, GlasschatError
@@ -36,6 +38,7 @@ from inference.protocol import (
     OptionState,
     PhaseTimes,
     Ready,
+    Recorded,
     RequestState,
     Started,
     StepRecord,
@@ -45,6 +48,7 @@ from inference.protocol import (
 )
 from inference.sampling.sampler import Sampled, sample
 from inference.scheduling.plan import Limits, Plan
+from inference.scheduling.recording import Header
 from inference.scheduling.request import Request
 from inference.scheduling.scheduler import Scheduler
 
@@ -75,6 +79,7 @@ class Engine:
         self._ended: list[tuple[str, FinishReason]] = []
         """Requests that ended since the last step record."""
         self._steps = 0
+        self._recorder: Recorder | None = None
 
     # --- what there is ---
 
@@ -129,13 +134,19 @@ class Engine:
             self._trial.park(generation)
         else:
             self._scheduler.add(request)
+        if self._recorder:
+            self._recorder.arrival(request, params, seed)
         return [Started(command.request_id, len(prompt_ids), seed)]
 
     def abort(self, request_id: str) -> list[Event]:
         """End a request now: its blocks are free before the next step. An unknown id is no error: it may just have
         ended."""
         generation = self._live.get(request_id)
-        return [] if generation is None else self._end(generation, FinishReason.ABORTED)
+        if generation is None:
+            return []
+        if self._recorder:
+            self._recorder.departure(request_id)
+        return self._end(generation, FinishReason.ABORTED)
 
     def configure(self, changes: Mapping[str, Any]) -> list[Event]:
         """Change options: live ones from the next step on, the others are kept for a restart. All changes or none."""
@@ -146,10 +157,10 @@ class Engine:
         except ConfigError as error:
             return [Configured(self.options, self._steps + 1, str(error))]
         self._runner.ops = ops
-        if requested.activations != self._options.in_force.activations:
-            self._scheduler.forget_prefixes()
         kernels, reason = kernels_in_force(ops)
         activations, unrounded = activations_in_force(requested.activations, self.model_info)
+        if activations != self._options.in_force.activations:
+            self._scheduler.forget_prefixes()
         kept, kept_reason = cache_in_force(requested.kv_cache_dtype, self._runner.kept)
         self._options.request(requested, kernels=kernels, activations=activations, kv_cache_dtype=kept)
         self._options.explain("kv_cache_dtype", kept_reason)
@@ -159,6 +170,8 @@ class Engine:
         running = sum(row.state is RequestState.RUNNING for row in self._scheduler.rows())
         crowded = running > requested.max_num_seqs
         self._options.explain("max_num_seqs", f"{running} requests run already and are not stopped" if crowded else "")
+        if self._recorder:
+            self._recorder.change(self._options.in_force)
         return [Configured(self.options, self._steps + 1)]
 
     def _keep(self, kept: KVFormat) -> None:
@@ -185,6 +198,39 @@ class Engine:
             return [TokenCount(command.query_id, 0, _sentence(error))]
         return [TokenCount(command.query_id, len(ids))]
 
+    def record(self, path: str) -> list[Event]:
+        """Write what happens to a file from now on, or with an empty path no longer.
+
+        A recording begins with an idle engine, and so with all that decides what follows.
+        """
+        if self._live and path:
+            waiting = f"{len(self._live)} requests are live: a recording begins when the engine is idle, try again then"
+            return [Recorded(path, False, waiting)]
+        ended = self._end_recording("")
+        if not path:
+            return ended
+        scheduler = self._scheduler
+        header = Header(
+            self.model_info.name,
+            self._options.in_force,
+            scheduler.blocks.total,
+            scheduler.block_size,
+            scheduler.max_model_len,
+        )
+        try:
+            self._recorder = Recorder(Path(path), header)
+        except ConfigError as error:
+            return [*ended, Recorded(path, False, str(error))]
+        scheduler.forget_prefixes()
+        return [*ended, Recorded(path, True)]
+
+    def _end_recording(self, message: str) -> list[Event]:
+        if self._recorder is None:
+            return []
+        recorder, self._recorder = self._recorder, None
+        recorder.close()
+        return [Recorded(str(recorder.path), False, message or recorder.problem)]
+
     # --- the step ---
 
     def step(self) -> list[Event]:
@@ -198,9 +244,11 @@ class Engine:
         clock.lap("schedule")
         for chunk in plan.chunks:
             self._live[chunk.request.request_id].computed(clock.began)
+        failed = False
         try:
             batch, sampled = self._compute(plan, clock)
         except Exception as error:
+            failed = True
             events = self._recover(plan, error)
         except BaseException:  # Ctrl+C in a notebook: the books say computed, but the cache doesn't hold it
             self._requeue(plan)
@@ -222,6 +270,10 @@ class Engine:
             lookups=plan.lookups,
         )
         self._ended.clear()
+        if self._recorder:
+            self._recorder.step(record, failed=failed)
+            if failed or self._recorder.problem:
+                events += self._end_recording("a step could not be computed" if failed else "")
         return [*events, record]
 
     def _compute(self, plan: Plan, clock: _Clock) -> tuple[Batch | None, list[Sampled]]:
@@ -245,10 +297,14 @@ class Engine:
         for chunk, result in zip(batch.sampling if batch else (), sampled, strict=True):
             generation = self._live[chunk.request.request_id]
             if result.error:
+                if self._recorder:
+                    self._recorder.output(generation.request_id, -1, FinishReason.ERROR)
                 events += self._end(generation, FinishReason.ERROR, result.error)
                 continue
             self._scheduler.append(chunk.request, result.token_id)
             delta, reason = generation.accept(result, now)
+            if self._recorder:
+                self._recorder.output(chunk.request.request_id, result.token_id, reason)
             events.append(delta)
             if reason is not None:
                 events += self._end(generation, reason)

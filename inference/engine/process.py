@@ -32,6 +32,7 @@ from inference.protocol import (
     Heartbeat,
     LoadProgress,
     Pause,
+    Record,
     Resume,
     Shutdown,
     StepRecord,
@@ -157,6 +158,8 @@ def _obey(engine: Engine, control: Control, command: Command) -> list[Event]:
             return engine.count_tokens(command)
         case Pause():
             return [control.pause(engine.steps)]
+        case Record(path):
+            return engine.record(path)
         case Resume():
             return [control.resume(command, engine.steps)]
         case _:

@@ -1,0 +1,136 @@
+"""A recording in Chrome's trace format, which Perfetto (ui.perfetto.dev) opens: what ran when, and for whom.
+
+Steps with their phases stand on one track, each session's requests on one of its own, with a slice for every chunk.
+Counters follow the batch and the pool, and an arrow leads from each preemption to where the request is taken up again.
+The format: "Trace Event Format" (Google, 2016); times are in microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from inference.scheduling.recording import Arrival, Change, Departure, RecordedStep, Recording
+
+Event = dict[str, Any]
+
+_ENGINE = 1
+"""The process id of the engine's tracks; requests have the next one."""
+_REQUESTS = 2
+_MICRO = 1e6
+
+
+def trace(recording: Recording) -> dict[str, Any]:
+    """The whole trace, to be written as JSON."""
+    return {"traceEvents": list(_Writer(recording).events()), "displayTimeUnit": "ms"}
+
+
+class _Writer:
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._tracks: dict[str, int] = {}
+        """Of each request, by its session."""
+        self._sessions: dict[str, int] = {}
+        self._arrived: dict[str, Arrival] = {}
+        self._robbed: dict[str, int] = {}
+        """Flow ids of requests that were preempted and not yet taken up again."""
+        self._flows = 0
+
+    def events(self) -> Iterator[Event]:
+        header = self._recording.header
+        yield _name("process_name", _ENGINE, 0, f"engine: {header.model}")
+        yield _name("process_name", _REQUESTS, 0, "requests")
+        yield _name("thread_name", _ENGINE, 1, "steps")
+        yield _name("thread_name", _ENGINE, 2, "phases")
+        for entry in self._recording.entries:
+            match entry:
+                case Arrival():
+                    yield from self._arrival(entry)
+                case Departure(time=time, request_id=request_id):
+                    yield from self._end(request_id, time, "aborted")
+                case Change(time=time, config=config):
+                    yield {**_instant("options change", time, _ENGINE, 1), "args": asdict(config)}
+                case RecordedStep():
+                    yield from self._step(entry)
+
+    def _arrival(self, arrival: Arrival) -> Iterator[Event]:
+        self._arrived[arrival.request_id] = arrival
+        if arrival.session not in self._sessions:
+            self._sessions[arrival.session] = len(self._sessions) + 1
+            yield _name("thread_name", _REQUESTS, self._sessions[arrival.session], arrival.session)
+        self._tracks[arrival.request_id] = self._sessions[arrival.session]
+        yield {
+            **self._async("b", arrival.request_id, arrival.time),
+            "args": {"prompt tokens": len(arrival.prompt_ids), "priority": arrival.priority},
+        }
+
+    def _step(self, step: RecordedStep) -> Iterator[Event]:
+        began = step.time - step.phases.total
+        tokens = sum(d.num_tokens for d in step.decisions)
+        prefill = sum(d.num_tokens for d in step.decisions if d.is_prefill)
+        yield {
+            **_slice(f"step {step.step}", began, step.phases.total, _ENGINE, 1),
+            "args": {"prefill tokens": prefill, "decode tokens": tokens - prefill, "requests": len(step.decisions)},
+        }
+        at = began
+        for phase, seconds in asdict(step.phases).items():
+            yield _slice(phase, at, seconds, _ENGINE, 2)
+            at += seconds
+        yield _counter("batch", began, {"prefill": prefill, "decode": tokens - prefill})
+        yield _counter("KV blocks", step.time, {"used": step.used_blocks, "cached": step.cached_blocks})
+        for name in step.preempted:
+            self._flows += 1
+            self._robbed[name] = self._flows
+            yield _instant("preempted", began, _REQUESTS, self._tracks[name])
+            # An arrow begins and ends in slices.
+            yield _slice(f"{name} preempted", began, 1e-6, _REQUESTS, self._tracks[name])
+            yield _flow("s", self._flows, began, self._tracks[name])
+        for decision in step.decisions:
+            track, name = self._tracks[decision.request_id], decision.request_id
+            kind = "prefill" if decision.is_prefill else "decode"
+            yield {
+                **_slice(f"{kind} {decision.num_tokens}", began, step.phases.total, _REQUESTS, track),
+                "args": {"request": name, "after": decision.num_computed, "samples": decision.samples},
+            }
+            if name in self._robbed:
+                yield _flow("f", self._robbed.pop(name), began, track)
+        for output in step.outputs:
+            if output.reason:
+                yield from self._end(output.request_id, step.time, output.reason)
+
+    def _end(self, request_id: str, time: float, reason: str) -> Iterator[Event]:
+        self._robbed.pop(request_id, None)
+        yield {**self._async("e", request_id, time), "args": {"reason": reason}}
+
+    def _async(self, phase: str, request_id: str, time: float) -> Event:
+        return {
+            "name": request_id,
+            "cat": "request",
+            "ph": phase,
+            "id": request_id,
+            "ts": time * _MICRO,
+            "pid": _REQUESTS,
+            "tid": self._tracks[request_id],
+        }
+
+
+def _name(kind: str, process: int, thread: int, name: str) -> Event:
+    return {"name": kind, "ph": "M", "pid": process, "tid": thread, "args": {"name": name}}
+
+
+def _slice(name: str, began: float, seconds: float, process: int, thread: int) -> Event:
+    return {"name": name, "ph": "X", "ts": began * _MICRO, "dur": seconds * _MICRO, "pid": process, "tid": thread}
+
+
+def _instant(name: str, time: float, process: int, thread: int) -> Event:
+    return {"name": name, "ph": "i", "s": "t", "ts": time * _MICRO, "pid": process, "tid": thread}
+
+
+def _counter(name: str, time: float, values: dict[str, int]) -> Event:
+    return {"name": name, "ph": "C", "ts": time * _MICRO, "pid": _ENGINE, "tid": 0, "args": values}
+
+
+def _flow(phase: str, number: int, time: float, track: int) -> Event:
+    event = {"name": "resumption", "cat": "preemption", "ph": phase, "id": number, "ts": time * _MICRO}
+    return {**event, "pid": _REQUESTS, "tid": track, **({"bp": "e"} if phase == "f" else {})}

@@ -1,0 +1,259 @@
+"""The same arrivals under other options: the scheduler alone, with a model of how long a step takes.
+
+The model is fitted to a recording. It is no better than that: predictions stand beside its error on the very
+configuration that was recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from inference.errors import ConfigError
+from inference.protocol import EngineConfig
+from inference.scheduling.plan import Limits, Plan
+from inference.scheduling.recording import Arrival, RecordedStep, Recording
+from inference.scheduling.request import Request
+from inference.scheduling.scheduler import Scheduler
+
+Features = tuple[float, float, float, float]
+"""Of a step: 1, prefill tokens, decode tokens, and keys that are looked at (in thousands)."""
+
+
+def features(parts: Iterable[tuple[int, int, bool]]) -> Features:
+    """What a step's time depends on; each part is tokens, tokens before them, and whether it is prefill."""
+    prefill = decode = keys = 0.0
+    for tokens, before, is_prefill in parts:
+        if is_prefill:
+            prefill += tokens
+        else:
+            decode += tokens
+        keys += tokens * (before + (tokens + 1) / 2)
+    return 1.0, prefill, decode, keys / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """Seconds of a step: a part for every step, for each prefill and decode token, and for the keys looked at."""
+
+    parts: Features
+
+    def of(self, step: Features) -> float:
+        return sum(part * amount for part, amount in zip(self.parts, step, strict=True))
+
+    @classmethod
+    def fit(cls, steps: Sequence[tuple[Features, float]]) -> StepTime:
+        """Least squares of the relative error, with no negative part.
+
+        Relative, so that the many short steps count as much as the few long ones. Raises ConfigError without steps.
+        """
+        if not steps:
+            raise ConfigError("the recording has no steps to learn a step's time from: record an answer first")
+        rows = [(tuple(x / seconds for x in step), 1.0) for step, seconds in steps if seconds > 0]
+        used = [i for i in range(4) if any(row[i] for row, _ in rows)]
+        while True:
+            found = _solve([([row[i] for i in used], target) for row, target in rows])
+            negative = [i for i, part in zip(used, found, strict=True) if part < 0]
+            if not negative:
+                by_place = dict(zip(used, found, strict=True))
+                a, b, c, d = (by_place.get(i, 0.0) for i in range(4))
+                return cls((a, b, c, d))
+            # The worst is left out and the others fitted again, as in active-set methods.
+            used.remove(min(zip(found, used, strict=True))[1])
+
+
+def _solve(rows: Sequence[tuple[Sequence[float], float]]) -> list[float]:
+    """The normal equations, by elimination with pivots; a part that nothing depends on is 0."""
+    size = len(rows[0][0])
+    matrix = [[sum(r[i] * r[j] for r, _ in rows) for j in range(size)] for i in range(size)]
+    right = [sum(r[i] * target for r, target in rows) for i in range(size)]
+    scale = max(matrix[i][i] for i in range(size))
+    for i in range(size):
+        matrix[i][i] += 1e-12 * scale
+    for i in range(size):
+        pivot = max(range(i, size), key=lambda k: abs(matrix[k][i]))
+        matrix[i], matrix[pivot], right[i], right[pivot] = matrix[pivot], matrix[i], right[pivot], right[i]
+        for k in range(i + 1, size):
+            factor = matrix[k][i] / matrix[i][i]
+            right[k] -= factor * right[i]
+            for j in range(i, size):
+                matrix[k][j] -= factor * matrix[i][j]
+    found = [0.0] * size
+    for i in reversed(range(size)):
+        found[i] = (right[i] - sum(matrix[i][j] * found[j] for j in range(i + 1, size))) / matrix[i][i]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request of a workload: when it comes, what it asks, and what it is answered."""
+
+    time: float
+    request_id: str
+    session: str
+    prompt_ids: tuple[int, ...]
+    output_ids: tuple[int, ...]
+    priority: int = 0
+
+
+@dataclass
+class _Life:
+    job: Job
+    first: float | None = None
+    last: float = 0.0
+    tokens: int = 0
+    gaps: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a workload. Times are in seconds."""
+
+    seconds: float
+    steps: int
+    requests: int
+    refused: int
+    output_tokens: int
+    prefill_tokens: int
+    """Computed, those again after preemptions included."""
+    cached_tokens: int
+    preemptions: int
+    ttft: tuple[float, float]
+    """Median and 95th percentile."""
+    itl: tuple[float, float]
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.output_tokens / self.seconds if self.seconds else 0.0
+
+
+def jobs(recording: Recording) -> list[Job]:
+    """The recorded requests, each as long as it became."""
+    outputs: dict[str, list[int]] = {}
+    for step in recording.steps:
+        for output in step.outputs:
+            if output.token_id >= 0:
+                outputs.setdefault(output.request_id, []).append(output.token_id)
+    return [
+        Job(e.time, e.request_id, e.session, e.prompt_ids, tuple(outputs[e.request_id]), e.priority)
+        for e in recording.entries
+        if isinstance(e, Arrival) and e.request_id in outputs
+    ]
+
+
+def learn(recording: Recording) -> StepTime:
+    """How long this machine's steps took. Raises ConfigError for a recording without any."""
+    return StepTime.fit(
+        [
+            (features((d.num_tokens, d.num_computed, d.is_prefill) for d in step.decisions), step.phases.total)
+            for step in recording.steps
+            if step.decisions
+        ]
+    )
+
+
+def recorded(recording: Recording) -> Outcome:
+    """What really happened."""
+    lives = {job.request_id: _Life(job) for job in jobs(recording)}
+    began: float | None = None
+    ended = 0.0
+    steps = prefill = preemptions = 0
+    for entry in recording.entries:
+        if not isinstance(entry, RecordedStep) or not entry.decisions:
+            continue
+        steps += 1
+        began = entry.time - entry.phases.total if began is None else began
+        ended = entry.time
+        preemptions += len(entry.preempted)
+        prefill += sum(d.num_tokens for d in entry.decisions if d.is_prefill)
+        for output in entry.outputs:
+            if output.request_id in lives:
+                _token(lives[output.request_id], entry.time)
+    return _outcome(list(lives.values()), ended - (began or 0.0), steps, prefill, 0, preemptions, 0)
+
+
+def simulate(work: Sequence[Job], config: EngineConfig, step_time: StepTime, *, num_blocks: int) -> Outcome:
+    """Run a workload through the scheduler. What does not fit at all is refused, as by the engine."""
+    longest = max((len(job.prompt_ids) + len(job.output_ids) for job in work), default=1)
+    scheduler = Scheduler(
+        Limits.of(config),
+        num_blocks=num_blocks,
+        block_size=config.block_size,
+        max_model_len=config.max_model_len or longest,
+    )
+    pending = sorted(work, key=lambda job: job.time, reverse=True)
+    lives: dict[Request, _Life] = {}
+    ended: list[_Life] = []
+    began = now = pending[-1].time if pending else 0.0
+    steps = prefill = cached = preemptions = refused = 0
+    while pending or lives:
+        if not lives:
+            now = max(now, pending[-1].time)
+        while pending and pending[-1].time <= now:
+            job = pending.pop()
+            total = min(len(job.prompt_ids) + len(job.output_ids), scheduler.capacity)
+            if scheduler.refusal(len(job.prompt_ids)) is not None:
+                refused += 1
+                continue
+            request = Request(job.request_id, job.session, list(job.prompt_ids), total, job.priority)
+            lives[request] = _Life(job)
+            scheduler.add(request)
+        if not lives:
+            continue
+        plan = scheduler.schedule()
+        now += step_time.of(_features(plan))
+        steps += 1
+        preemptions += len(plan.preempted)
+        cached += sum(lookup.cached_tokens for lookup in plan.lookups)
+        for chunk in plan.chunks:
+            prefill += chunk.num_tokens * chunk.is_prefill
+            if chunk.samples:
+                life = lives[chunk.request]
+                scheduler.append(chunk.request, life.job.output_ids[life.tokens])
+                _token(life, now)
+                if chunk.request.is_full:
+                    scheduler.finish(chunk.request)
+                    ended.append(lives.pop(chunk.request))
+    return _outcome(ended, now - began, steps, prefill, cached, preemptions, refused)
+
+
+def _features(plan: Plan) -> Features:
+    return features((c.num_tokens, c.num_computed, c.is_prefill) for c in plan.chunks)
+
+
+def _token(life: _Life, now: float) -> None:
+    if life.first is None:
+        life.first = now
+    else:
+        life.gaps.append(now - life.last)
+    life.last = now
+    life.tokens += 1
+
+
+def _outcome(
+    lives: list[_Life], seconds: float, steps: int, prefill: int, cached: int, preemptions: int, refused: int
+) -> Outcome:
+    ttfts = sorted(life.first - life.job.time for life in lives if life.first is not None)
+    gaps = sorted(gap for life in lives for gap in life.gaps)
+    return Outcome(
+        seconds,
+        steps,
+        len(lives),
+        refused,
+        sum(life.tokens for life in lives),
+        prefill,
+        cached,
+        preemptions,
+        (_quantile(ttfts, 0.5), _quantile(ttfts, 0.95)),
+        (_quantile(gaps, 0.5), _quantile(gaps, 0.95)),
+    )
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    """By linear interpolation; 0 for nothing."""
+    if not ordered:
+        return 0.0
+    place = share * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
