@@ -108,6 +108,12 @@ class GlasschatApp(App[int]):
         yield SystemCommand(
             "Restart engine", "start the engine again; answers under way are asked again", self.chat.restart_engine
         )
+        recording = self.workspace.watch.recording
+        yield SystemCommand(
+            "End the recording" if recording else "Record the engine",
+            f"now: {recording}" if recording else "to a file: for replay, what-if, and a trace for Perfetto",
+            self.chat.action_record,
+        )
         for title, explanation, command in stepping.commands(self.workspace.active.name):
             yield SystemCommand(title, explanation, partial(self.chat.run_engine, command))
         yield SystemCommand("Theme", "light, dark and ANSI themes", self.action_change_theme)

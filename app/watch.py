@@ -19,6 +19,7 @@ from inference.protocol import (
     ModelInfo,
     OptionState,
     Ready,
+    Recorded,
     Stepping,
 )
 
@@ -65,6 +66,8 @@ class EngineWatch:
         self.silence = 0.0
         self.stepping: Stepping | None = None
         """What the engine last said about pausing; None since it started."""
+        self.recording = ""
+        """The file that the engine writes what happens to; empty if it writes none."""
         self._deaths = 0
         self._restart_at: float | None = None
         self._ready_since: float | None = None
@@ -91,9 +94,11 @@ class EngineWatch:
             case Ready(model=model, options=options, num_kv_blocks=blocks, max_model_len=length):
                 self.phase, self.message = Phase.READY, ""
                 self.model, self.options, self.num_kv_blocks, self.max_model_len = model, options, blocks, length
-                self._ready_since, self.stepping = now, None
+                self._ready_since, self.stepping, self.recording = now, None, ""
             case Stepping():
                 self.stepping = event
+            case Recorded(path=path, active=active):
+                self.recording = path if active else ""
             case Configured(options=options):
                 self.options = options
             case Heartbeat(seconds_in_step=seconds):

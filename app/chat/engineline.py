@@ -30,7 +30,8 @@ def draw(watch: EngineWatch, snapshot: Snapshot, model: str, now: float, width: 
         line.append((f"  {fit(sentence, max(0, width - used)).rstrip()}", role.split()[0]))
     if not watch.ready:
         return line
-    pieces = [
+    pieces = [("  ● recording", "bad")] if watch.recording else []
+    pieces += [
         (f"  {number(snapshot.decode.now)} tok/s", "text"),
         (f"  KV {snapshot.kv_percent:.0f} %", "text"),
         (f"  {snapshot.running} running", "text"),

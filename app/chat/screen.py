@@ -247,6 +247,15 @@ class ChatScreen(ChatView):
         if self.workspace.watch.ready:
             self.workspace.link.resume(command)
 
+    def action_record(self) -> None:
+        """Begin a recording of the engine in the working directory, or end the one that runs."""
+        watch = self.workspace.watch
+        if not watch.ready:
+            self.notify("The engine is not ready yet: record when it is.")
+            return
+        name = f"glasschat-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
+        self.workspace.link.record("" if watch.recording else str(Path(os.getcwd()) / name))
+
     def restart_engine(self) -> None:
         self.workspace.restart_engine()
         self.notify("The engine starts again; answers under way are asked again.")

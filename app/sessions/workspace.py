@@ -22,6 +22,7 @@ from inference.protocol import (
     Finished,
     FinishReason,
     Ready,
+    Recorded,
     SamplingParams,
     Started,
     StepRecord,
@@ -266,6 +267,8 @@ class Workspace:
                 changes.counts.append(event)
             case Configured():
                 changes.configured.append(event)
+            case Recorded():
+                changes.notices.append(_about_recording(event))
             case Ready():
                 changes.engine = True
                 self._send_waiting()
@@ -360,3 +363,11 @@ class Workspace:
         if unused is not None and not unused.turns and not unused.draft and unused.name == "chat 1":
             self.store.forget(unused.id)
         self.store.close()
+
+
+def _about_recording(event: Recorded) -> str:
+    if event.message:
+        return f"Not recorded: {event.message}"
+    if event.active:
+        return f"Recording to {event.path}: arrivals, options, decisions and tokens."
+    return f"Recorded to {event.path}: glasschat replay, what-if and trace read it."

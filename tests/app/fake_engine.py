@@ -28,6 +28,7 @@ from inference.protocol import (
     PhaseTimes,
     Prompt,
     Ready,
+    Recorded,
     RequestRow,
     RequestState,
     Resume,
@@ -102,6 +103,7 @@ class FakeEngine:
     alive: bool = False
     silence: float = 0.0
     step: int = 0
+    recording: str = ""
     left: int | None = None
     """Steps before it pauses; conditions are not understood."""
     _last: float = field(default_factory=time.monotonic)
@@ -132,6 +134,14 @@ class FakeEngine:
             return
         self.config = replace(self.config, **changes)
         self.events.append(Configured(self.options(), self.step + 1))
+
+    def record(self, path: str) -> None:
+        self.commands.append(("record", path))
+        if path and self.running:
+            self.events.append(Recorded(path, False, "1 requests are live"))
+        else:
+            self.events.append(Recorded(path or self.recording, bool(path)))
+            self.recording = path
 
     def pause(self) -> None:
         self.commands.append("pause")

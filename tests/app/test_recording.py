@@ -1,0 +1,38 @@
+"""Recording the engine from the palette: begun, shown, ended, and refused in a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def listed(rig: Any) -> dict[str, Any]:
+    return {command.title: command.callback for command in rig.app.get_system_commands(rig.chat)}
+
+
+async def test_a_recording_begins_and_ends_in_the_working_directory(
+    launch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with launch() as rig:
+        listed(rig)["Record the engine"]()
+        await rig.settle()
+        (path,) = [command[1] for command in rig.engine.commands if command[0] == "record"]
+        assert Path(path).parent == tmp_path
+        assert "● recording" in rig.screen_text()
+        assert any("Recording to" in notice for notice in rig.notices())
+        listed(rig)["End the recording"]()
+        await rig.settle()
+        assert "recording" not in rig.screen_text().splitlines()[1]
+        assert any("glasschat replay" in notice for notice in rig.notices())
+
+
+async def test_a_busy_engine_says_why_it_does_not_record(launch: Any) -> None:
+    async with launch() as rig:
+        await rig.send("Hello?")
+        listed(rig)["Record the engine"]()
+        await rig.settle()
+        assert any(notice.startswith("Not recorded: 1 requests are live") for notice in rig.notices())
+        assert not rig.workspace.watch.recording
