@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
+from textual.suggester import SuggestFromList
 from textual.widgets import DataTable, Input, Static
 
 from app.paint import fit
@@ -34,6 +35,7 @@ class Option:
     reason: str
     live: bool
     help: str
+    choices: tuple[str, ...] = ()
 
 
 def shown(value: Any) -> str:
@@ -54,7 +56,8 @@ def options(watch: EngineWatch) -> list[Option]:
             effective, reason = state.effective, state.reason
             if requested != state.requested:
                 reason = "the engine has not taken it over yet"
-        rows.append(Option(f.name, requested, effective, reason, live, str(f.metadata["help"])))
+        about, choices = str(f.metadata["help"]), tuple(f.metadata["choices"])
+        rows.append(Option(f.name, requested, effective, reason, live, about, choices))
     return rows
 
 
@@ -176,6 +179,8 @@ class SwitchesScreen(ModalScreen[None]):
         field = self.query_one("#value", Input)
         field.display, field.value = True, row.requested
         field.placeholder = row.help
+        # The right arrow completes what is typed.
+        field.suggester = SuggestFromList(row.choices) if row.choices else None
         field.focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

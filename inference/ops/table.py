@@ -13,6 +13,7 @@ from inference.ops import mlx_ops, native, packing, reference
 from inference.ops.kv_store import KVStore
 from inference.ops.paged import PagedKV, RaggedLayout
 from inference.ops.weights import Weight, arrange
+from inference.protocol import ACTIVATIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,6 @@ OPERATIONS: Mapping[str, Operation] = {
 
 IMPLEMENTATIONS = tuple(_MODULES)
 """Every name that an implementation may have."""
-
-ACTIVATIONS = ("exact", "bfloat16", "int8")
-"""How the inputs of matrices may be rounded; to int8, those of quantized ones alone."""
 
 
 def function(operation: str, implementation: str, activations: str = "exact") -> Callable[..., Any]:
@@ -90,7 +88,7 @@ class OpTable:
         """The table that `spec` asks for: a default, then exceptions, such as "mlx,paged_attention=reference".
 
         The default is auto (the best of each operation's) or an implementation's name. `refused` names operations
-        whose native implementation may not be used, and why. `activations` is one of ACTIVATIONS. Raises ConfigError.
+        whose native implementation may not be used, and why. Raises ConfigError.
         """
         if activations not in ACTIVATIONS:
             raise ConfigError(f"activations is {activations!r}, but must be one of {', '.join(ACTIVATIONS)}")

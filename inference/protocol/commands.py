@@ -1,0 +1,106 @@
+"""What the app tells the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from inference.errors import ConfigError
+from inference.protocol.requests import Prompt, SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    request_id: str
+    session: str
+    """Which session it belongs to: a label for the records, nothing more."""
+    prompt: Prompt
+    params: SamplingParams
+    priority: int = 0
+    """For the policy of that name: smaller goes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Change live options at the next step boundary; answered by `Configured`."""
+
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CountTokens:
+    """How many tokens a prompt has once rendered; answered by `TokenCount`."""
+
+    query_id: str
+    prompt: Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Compute no further step; answered by `Stepping`. Everything else goes on being answered."""
+
+
+class Condition(StrEnum):
+    """What a running engine can be stopped by."""
+
+    PREEMPTION = "a request is preempted"
+    KV_ABOVE = "KV use is above"
+    SCHEDULED = "a session is scheduled"
+    FINISHED = "a request ends"
+    REFUSED = "a request is not admitted"
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """The engine pauses after the first step that fulfils this."""
+
+    condition: Condition
+    percent: float = 0.0
+    """For KV_ABOVE."""
+    session: str = ""
+    """For SCHEDULED."""
+
+    def __str__(self) -> str:
+        match self.condition:
+            case Condition.KV_ABOVE:
+                return f"{self.condition} {self.percent:g} %"
+            case Condition.SCHEDULED:
+                return f"{self.session} is scheduled"
+            case _:
+                return str(self.condition)
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on after a pause; answered by `Stepping`, and by another one at the next pause."""
+
+    steps: int | None = None
+    """Pause again after so many; None never does for that reason."""
+    until: Until | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise ConfigError(f"{self.steps} steps are none: ask for at least one")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write what happens to a file, from now on, or no longer; answered by `Recorded`."""
+
+    path: str
+    """Empty to end the recording."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    pass
+
+
+Command = Submit | Abort | Configure | CountTokens | Pause | Resume | Record | Shutdown

@@ -1,0 +1,145 @@
+"""What every step tells: what was scheduled, what was not and why, and what there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from inference.protocol.options import EngineConfig
+
+
+class RequestState(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    PREEMPTED = "preempted"
+    FINISHED = "finished"
+
+
+class WaitReason(StrEnum):
+    """Why a request got no tokens in a step, or fewer than it wanted."""
+
+    BUDGET = "token budget spent"
+    BATCH_FULL = "batch full"
+    BLOCKS = "too few free blocks"
+    BEHIND = "behind an earlier request"
+    PREEMPTED_NOW = "preempted in this step"
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """What one request got in a step: `num_tokens` tokens after the `num_computed` that were in the cache before it."""
+
+    request_id: str
+    session: str
+    num_tokens: int
+    num_computed: int
+    is_prefill: bool
+    """True while prompt tokens (or, after a preemption, earlier output) are computed; False for a decode."""
+    samples: bool
+    """True if a new token is sampled at the end of this chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unscheduled:
+    request_id: str
+    session: str
+    reason: WaitReason
+    missing: int
+    """How many tokens, places in the batch or blocks it was short of."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRow:
+    """One live request as it stands after the step."""
+
+    request_id: str
+    session: str
+    state: RequestState
+    prompt_tokens: int
+    output_tokens: int
+    computed_tokens: int
+    blocks: int
+    """In its block table; some may be in others' as well."""
+    preemptions: int
+    cached_tokens: int = 0
+    """Of its tokens, those that the prefix cache had when it was last admitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixLookup:
+    """A request was admitted, and the prefix cache was asked for its beginning."""
+
+    request_id: str
+    session: str
+    tokens: int
+    """Prompt, and output if the request was preempted."""
+    cached_tokens: int
+    """Those that need not be computed: whole blocks, and never all tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCounts:
+    """`free + used == total` at every step."""
+
+    total: int
+    used: int
+    free: int
+    cached: int = 0
+    """Of the free ones, those whose content may still be reused."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseTimes:
+    """Where the step's time went, in seconds."""
+
+    schedule: float = 0.0
+    build: float = 0.0
+    compute: float = 0.0
+    sample: float = 0.0
+    output: float = 0.0
+    """Detokenizing, stop strings and events."""
+
+    @property
+    def total(self) -> float:
+        return self.schedule + self.build + self.compute + self.sample + self.output
+
+
+class FinishReason(StrEnum):
+    """Every request ends in exactly one of these."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORTED = "aborted"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """All that happened in one step. Panels, metrics, benchmarks and tests read only this."""
+
+    step: int
+    time: float
+    """Monotonic clock at the end of the step."""
+    scheduled: tuple[Scheduled, ...]
+    unscheduled: tuple[Unscheduled, ...]
+    preempted: tuple[str, ...]
+    finished: tuple[tuple[str, FinishReason], ...]
+    requests: tuple[RequestRow, ...]
+    blocks: BlockCounts
+    phases: PhaseTimes
+    config: EngineConfig
+    """The options in force during the step."""
+    lookups: tuple[PrefixLookup, ...] = ()
+    """In the prefix cache, where that is in force."""
+
+    @property
+    def prefill_tokens(self) -> int:
+        return sum(s.num_tokens for s in self.scheduled if s.is_prefill)
+
+    @property
+    def decode_tokens(self) -> int:
+        return sum(s.num_tokens for s in self.scheduled if not s.is_prefill)
+
+    @property
+    def sampled_tokens(self) -> int:
+        return sum(s.samples for s in self.scheduled)
