@@ -70,6 +70,10 @@ KEYS: tuple[Key, ...] = (
         "show or hide the panels; below 110 columns they take the chat's place", bar=3,
     ),
     Key(
+        "view.inspector", "f3", "inspector", "Inspector",
+        "the whole window for the engine: every KV block, who got what and why, times, events", bar=5,
+    ),
+    Key(
         "view.switches", "f8", "switches", "Switches",
         "engine options: requested, effective, why; change them live", bar=5,
     ),

@@ -17,6 +17,7 @@ from app.chat.settings import SettingsScreen
 from app.chat.tabs import TabBar
 from app.chat.transcript import Transcript
 from app.chat.view import DOCK_COLUMNS, SMALL, ChatView
+from app.inspector.screen import InspectorScreen
 from app.keys import bindings
 from app.panels.switches import SwitchesScreen, shown
 from app.sessions.export import export
@@ -211,6 +212,20 @@ class ChatScreen(ChatView):
             self.notify(f"The panels need {SMALL[0]} columns: this window has {self.app.size.width}.")
         else:
             self.dock_instead = not self.dock_instead
+
+    def action_inspector(self) -> None:
+        self.app.push_screen(
+            InspectorScreen(
+                self.workspace.watch,
+                self.telemetry,
+                self.block_map,
+                self.event_log,
+                model=self.model_name,
+                clock=self._clock,
+                pause=self.action_pause,
+                run=self.run_engine,
+            )
+        )
 
     def action_switches(self) -> None:
         self.app.push_screen(

@@ -21,6 +21,8 @@ from app.chat.message import Face, face
 from app.chat.meter import ContextMeter
 from app.chat.tabs import Tab, TabBar
 from app.chat.transcript import Transcript
+from app.inspector.blocks import BlockMap
+from app.inspector.log import EventLog
 from app.panels.dock import Dock
 from app.panels.switches import SwitchesScreen
 from app.panels.telemetry import Telemetry
@@ -51,6 +53,7 @@ class ChatView(Screen[None]):
         self.workspace, self._clock = workspace, clock
         self._model = model
         self.telemetry = Telemetry()
+        self.block_map, self.event_log = BlockMap(), EventLog()
         self._meter = ContextMeter(workspace.link, workspace.watch, clock)
         self._editing: Turn | None = None
         """The question that what stands in the composer will replace."""
@@ -122,6 +125,10 @@ class ChatView(Screen[None]):
         now = self._clock()
         for record in changes.records:
             self.telemetry.add(record, now)
+            self.block_map.add(record)
+            self.event_log.add(record)
+        for event in changes.events:
+            self.event_log.on_event(event)
         for finished in changes.finished:
             self.telemetry.finish(finished)
         for count in changes.counts:
@@ -149,6 +156,7 @@ class ChatView(Screen[None]):
         watch = self.workspace.watch
         if watch.phase is Phase.READY and self.telemetry.snapshot(self._clock()).blocks.total != watch.num_kv_blocks:
             self.telemetry.engine_ready(watch.num_kv_blocks)
+            self.block_map.engine_ready(watch.num_kv_blocks)
         if watch.phase in (Phase.DEAD, Phase.FAILED, Phase.LOADING):
             self.telemetry.engine_lost()
         self.show_panels()

@@ -7,10 +7,10 @@ of the snapshot.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
-from inference.protocol import BlockCounts, Finished, FinishReason, RequestRow, RequestState, StepRecord
+from inference.protocol import BlockCounts, Finished, FinishReason, PhaseTimes, RequestRow, RequestState, StepRecord
 
 BIN = 1.0
 """Seconds in one point of a graph."""
@@ -37,6 +37,7 @@ class Share:
     session: str
     prefill: int
     decode: int
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,8 @@ class Snapshot:
     step_ms: Series = Series()
     ttft: tuple[float, ...] = ()
     """Seconds to the first token of the latest answers, the newest last."""
+    phases: Mapping[str, float] = field(default_factory=dict)
+    """Mean seconds of each phase of the recent steps."""
 
     @property
     def kv_percent(self) -> float:
@@ -210,7 +213,7 @@ class Telemetry:
         shares: tuple[Share, ...] = ()
         if record is not None:
             shares = tuple(
-                Share(s.session, s.num_tokens if s.is_prefill else 0, 0 if s.is_prefill else s.num_tokens)
+                Share(s.session, s.num_tokens if s.is_prefill else 0, 0 if s.is_prefill else s.num_tokens, s.request_id)
                 for s in record.scheduled
             )
         return Snapshot(
@@ -235,6 +238,7 @@ class Telemetry:
                 1000 * sum(r.phases.total for r in recent) / len(recent) if recent else 0.0,
             ),
             ttft=tuple(self._ttft),
+            phases=_phases([r.phases for r in recent]),
         )
 
     def effect(self, what: str, since: float, now: float) -> str:
@@ -255,6 +259,10 @@ def _rates(bins: Sequence[_Bin]) -> tuple[float, float]:
     """Decode tokens per second and milliseconds per step."""
     steps = sum(b.steps for b in bins)
     return sum(b.decode for b in bins) / (len(bins) * BIN), 1000 * sum(b.seconds for b in bins) / steps
+
+
+def _phases(times: Sequence[PhaseTimes]) -> dict[str, float]:
+    return {f.name: sum(getattr(t, f.name) for t in times) / len(times) for f in fields(PhaseTimes)} if times else {}
 
 
 def _series(points: Sequence[float], now: float) -> Series:

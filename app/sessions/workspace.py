@@ -25,6 +25,7 @@ from inference.protocol import (
     Recorded,
     SamplingParams,
     Started,
+    Stepping,
     StepRecord,
     Submit,
     TokenCount,
@@ -62,6 +63,8 @@ class Changes:
     counts: list[TokenCount] = field(default_factory=list)
     configured: list[Configured] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    """What the engine said of itself: options and pauses."""
     engine: bool = False
     """The engine's phase changed."""
 
@@ -267,6 +270,9 @@ class Workspace:
                 changes.counts.append(event)
             case Configured():
                 changes.configured.append(event)
+                changes.events.append(event)
+            case Stepping():
+                changes.events.append(event)
             case Recorded():
                 changes.notices.append(_about_recording(event))
             case Ready():

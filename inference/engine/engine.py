@@ -268,6 +268,7 @@ class Engine:
             phases=PhaseTimes(**clock.laps),
             config=self._options.in_force,
             lookups=plan.lookups,
+            changed_blocks=self._scheduler.block_changes(),
         )
         self._ended.clear()
         if self._recorder:

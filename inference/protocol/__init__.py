@@ -53,6 +53,7 @@ from inference.protocol.requests import (
     TokenPrompt,
 )
 from inference.protocol.steps import (
+    BlockChange,
     BlockCounts,
     FinishReason,
     PhaseTimes,
@@ -71,6 +72,7 @@ __all__ = [
     "KV_CACHE_DTYPES",
     "SCHEDULING_POLICIES",
     "Abort",
+    "BlockChange",
     "BlockCounts",
     "ChatPrompt",
     "Command",

@@ -89,6 +89,24 @@ class BlockCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockChange:
+    """What has become of one block of the pool in a step."""
+
+    block: int
+    holders: tuple[str, ...]
+    """Requests whose tables it is in; more than one share it, none means that it is free."""
+    index: int = 0
+    """Its place in their tables: the same in all."""
+    content: str = ""
+    """The beginning of the hash by which it is found and reused; empty if it is not full, or the twin of another."""
+
+    @property
+    def cached(self) -> bool:
+        """Free, and still of use."""
+        return not self.holders and bool(self.content)
+
+
+@dataclass(frozen=True, slots=True)
 class PhaseTimes:
     """Where the step's time went, in seconds."""
 
@@ -131,6 +149,8 @@ class StepRecord:
     """The options in force during the step."""
     lookups: tuple[PrefixLookup, ...] = ()
     """In the prefix cache, where that is in force."""
+    changed_blocks: tuple[BlockChange, ...] = ()
+    """Blocks that are held by others than before, or hold something else; the rest are as they were."""
 
     @property
     def prefill_tokens(self) -> int:

@@ -51,6 +51,7 @@ class BlockPool:
         """Free blocks with content, in the order in which they were last let go of."""
         self._contents: dict[int, Content] = {}
         self._by_name: dict[bytes, int] = {}
+        self._changed: set[int] = set()
 
     @property
     def total(self) -> int:
@@ -75,6 +76,7 @@ class BlockPool:
         taken = [self._empty.popleft() if self._empty else self._evict() for _ in range(count)]
         for block in taken:
             self._references[block] = 1
+        self._changed.update(taken)
         return taken
 
     def share(self, blocks: Iterable[int]) -> None:
@@ -85,6 +87,7 @@ class BlockPool:
                     raise ValueError(f"block {block} is free and empty, and can't be shared")
                 del self._cached[block]
             self._references[block] += 1
+            self._changed.add(block)
 
     def release(self, blocks: Sequence[int]) -> None:
         """One block table lets go of these blocks; those that nobody else holds become free.
@@ -95,6 +98,7 @@ class BlockPool:
             if self._references[block] == 0:
                 raise ValueError(f"block {block} is already free")
             self._references[block] -= 1
+            self._changed.add(block)
             if self._references[block] == 0:
                 if block in self._contents:
                     self._cached[block] = None
@@ -114,6 +118,7 @@ class BlockPool:
         if content.name not in self._by_name and block not in self._contents:
             self._by_name[content.name] = block
             self._contents[block] = content
+            self._changed.add(block)
 
     def find(self, content: Content) -> int | None:
         """The block with this content. A hash proves nothing, so tokens and parent are compared as well."""
@@ -126,10 +131,16 @@ class BlockPool:
 
     def forget(self) -> None:
         """Nothing in any block can be reused any more. Tables keep what they hold."""
+        self._changed.update(self._contents)
         self._contents.clear()
         self._by_name.clear()
         self._empty.extend(self._cached)
         self._cached.clear()
+
+    def changes(self) -> list[int]:
+        """Blocks that were taken, shared, let go of, filled or emptied since the last call, in order."""
+        changed, self._changed = sorted(self._changed), set()
+        return changed
 
     def _evict(self) -> int:
         block = next(iter(self._cached))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable, Iterator
 
-from inference.protocol import BlockCounts, PrefixLookup, RequestRow, RequestState, Unscheduled, WaitReason
+from inference.protocol import BlockChange, BlockCounts, PrefixLookup, RequestRow, RequestState, Unscheduled, WaitReason
 from inference.scheduling.blocks import BlockPool
 from inference.scheduling.plan import Chunk, Limits, Plan
 from inference.scheduling.policy import Shares, ordered
@@ -41,6 +41,7 @@ class Scheduler:
         self._waiting: list[Request] = []
         self._arrivals = 0
         self._shares = Shares()
+        self._holders: dict[int, list[Request]] = {}
         self._epoch = 0
         self._preempted: list[str] = []
         """Preempted since the last step, which has to tell it."""
@@ -133,6 +134,16 @@ class Scheduler:
     def blocks(self) -> BlockCounts:
         return self._pool.counts
 
+    def block_changes(self) -> tuple[BlockChange, ...]:
+        """What has become of the blocks since the last call."""
+        return tuple(self._describe(block) for block in self._pool.changes())
+
+    def _describe(self, block: int) -> BlockChange:
+        content, holders = self._pool.content(block), self._holders.get(block, [])
+        index = holders[0].block_table.index(block) if holders else 0
+        name = content.name.hex()[:8] if content else ""
+        return BlockChange(block, tuple(request.request_id for request in holders), index, name)
+
     def rows(self) -> tuple[RequestRow, ...]:
         return tuple(request.row() for request in self)
 
@@ -195,7 +206,17 @@ class Scheduler:
         victim.preemptions += 1
         insort(self._waiting, victim, key=_arrival)
 
+    def _hold(self, request: Request, blocks: list[int]) -> None:
+        """Put blocks that were taken or shared at the end of a request's table."""
+        request.block_table += blocks
+        for block in blocks:
+            self._holders.setdefault(block, []).append(request)
+
     def _free_blocks(self, request: Request) -> None:
+        for block in request.block_table:
+            self._holders[block].remove(request)
+            if not self._holders[block]:
+                del self._holders[block]
         self._pool.release(request.block_table)
         request.block_table.clear()
         request.num_computed_tokens = 0
@@ -272,7 +293,7 @@ class _Step:
         request.epoch = scheduler._epoch
         found = scheduler._cached_prefix(request)
         scheduler._pool.share(found)
-        request.block_table += found
+        scheduler._hold(request, found)
         request.num_computed_tokens = request.cached_tokens = len(found) * scheduler.block_size
         if self.limits.enable_prefix_caching:
             lookup = PrefixLookup(request.request_id, request.session, request.num_tokens, request.cached_tokens)
@@ -316,7 +337,7 @@ class _Step:
 
     def _grant(self, request: Request, num_tokens: int) -> None:
         scheduler = self.scheduler
-        request.block_table += scheduler._pool.allocate(scheduler._growth(request, num_tokens))
+        scheduler._hold(request, scheduler._pool.allocate(scheduler._growth(request, num_tokens)))
         self.budget -= num_tokens
         self.grants[request] = num_tokens
 

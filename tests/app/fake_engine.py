@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from inference.protocol import (
+    BlockChange,
     BlockCounts,
     ChatPrompt,
     Configured,
@@ -106,6 +107,9 @@ class FakeEngine:
     recording: str = ""
     left: int | None = None
     """Steps before it pauses; conditions are not understood."""
+    tables: dict[str, list[int]] = field(default_factory=dict)
+    """Of each request; blocks are taken in order, and those of ended requests stay cached until they are needed."""
+    known: dict[int, BlockChange] = field(default_factory=dict)
     _last: float = field(default_factory=time.monotonic)
 
     # --- the client's surface ---------------------------------------------------------------------------------------
@@ -218,6 +222,26 @@ class FakeEngine:
         timings = Timings(0.0, 3 * seconds, (3 + request.output) * seconds, request.prompt, request.output)
         self.events.append(Finished(request.command.request_id, reason, timings))
 
+    def _block_changes(self) -> tuple[BlockChange, ...]:
+        """Blocks of the requests that run: the first one shared by all whose prompts have a whole block."""
+        self.tables = {name: table for name, table in self.tables.items() if name in self.running}
+        for name, request in self.running.items():
+            table = self.tables.setdefault(name, [])
+            held = {block for each in self.tables.values() for block in each}
+            free = [block for block in range(1, self.num_blocks) if block not in held]
+            while len(table) < request.blocks:
+                table.append(0 if not table and request.prompt > 16 else free.pop(0))
+        now = {}
+        for block in range(self.num_blocks):
+            holders = tuple(name for name, table in self.tables.items() if block in table)
+            index = self.tables[holders[0]].index(block) if holders else 0
+            full = all(self.running[name].computed >= 16 * (index + 1) for name in holders)
+            content = f"{block:08x}" if full and (holders or block in self.known) else ""
+            now[block] = BlockChange(block, holders, index, content)
+        changed = tuple(now[block] for block in now if self.known.get(block, BlockChange(block, ())) != now[block])
+        self.known |= {change.block: change for change in changed}
+        return changed
+
     def _step(self) -> None:
         """Decodes first, then prefill with what the budget leaves; one record."""
         if not self.running or self.left == 0:
@@ -251,6 +275,7 @@ class FakeEngine:
         for id, reason in finished:
             self._finish(self.running.pop(id), reason)
         used = sum(r.blocks for r in self.running.values())
+        changed = self._block_changes()
         rows = tuple(
             RequestRow(
                 r.command.request_id, r.command.session,
@@ -265,6 +290,7 @@ class FakeEngine:
                 rows,
                 BlockCounts(self.num_blocks, used, self.num_blocks - used),
                 PhaseTimes(0.001, 0.001, self.step_seconds - 0.004, 0.001, 0.001), self.config,
+                changed_blocks=changed,
             )
         )  # fmt: skip
         if self.left == 0:

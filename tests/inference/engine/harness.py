@@ -14,6 +14,7 @@ from transformers import GenerationConfig, Qwen2ForCausalLM
 from inference.engine.engine import Engine
 from inference.model.loader import LoadedModel, load
 from inference.protocol import (
+    BlockChange,
     Configured,
     Delta,
     EngineConfig,
@@ -86,6 +87,8 @@ class Run:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     records: list[StepRecord] = field(default_factory=list)
     configured: list[Configured] = field(default_factory=list)
+    blocks: dict[int, BlockChange] = field(default_factory=dict)
+    """As the records tell: what someone who only reads those knows of the pool."""
 
     def submit(self, request_id: str, prompt: Sequence[int], params: SamplingParams = GREEDY) -> Outcome:
         outcome = self.outcomes[request_id] = Outcome()
@@ -156,6 +159,13 @@ class Run:
         assert blocks.used <= held, "a shared block is used once and held often"
         assert blocks.used == held or record.config.enable_prefix_caching
         assert 0 <= blocks.cached <= blocks.free
+        self.blocks |= {change.block: change for change in record.changed_blocks}
+        assert sum(bool(known.holders) for known in self.blocks.values()) == blocks.used
+        assert sum(known.cached for known in self.blocks.values()) == blocks.cached
+        for request in self.engine._scheduler:
+            for index, block in enumerate(request.block_table):
+                assert request.request_id in self.blocks[block].holders
+                assert self.blocks[block].index == index
         assert record.step == len(self.records)
         live = {r for r, o in self.outcomes.items() if o.started is not None and o.finished is None}
         assert {row.request_id for row in record.requests} == live

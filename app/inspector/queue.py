@@ -1,0 +1,36 @@
+"""Every live request and why it got what it got in the latest step."""
+
+from __future__ import annotations
+
+from app.paint import Line, fit
+from app.panels.telemetry import Snapshot
+
+TITLE = "Who got what, and why"
+LEGEND = "in the latest step"
+
+
+def draw(snapshot: Snapshot, width: int, height: int) -> list[Line]:
+    live = [view for view in snapshot.requests if view.live]
+    if not live:
+        return [[("No request is live. Each message you send is one.", "dim")]]
+    given = {share.request: share.prefill + share.decode for share in snapshot.shares}
+    name = max(6, min(16, width - 40))
+    lines: list[Line] = []
+    narrow = width < 48
+    for view in live:
+        tokens = given.get(view.id, 0)
+        got = f"{tokens} token{'s' * (tokens != 1)}" if tokens else "nothing"
+        why = view.why or ("all it asked for" if tokens else "")
+        line: Line = [
+            (fit(view.session, name), "text"),
+            (f" {view.state:<9} ", "prefill" if view.state == "PREFILL" else "decode" if tokens else "warn"),
+            (f"{got:<11}", "bold" if tokens else "warn"),
+        ]
+        if not narrow:
+            line.append((fit(why, width - name - 22), "dim"))
+        lines.append(line)
+        if narrow and view.why:
+            lines.append([(fit(f"  {why}", width), "dim")])
+    if len(lines) > height:
+        lines = [*lines[: height - 1], [(f"and {len(lines) - height + 1} more", "dim")]]
+    return lines
