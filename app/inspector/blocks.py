@@ -69,7 +69,8 @@ class BlockMap:
             for session in {self._sessions.get(name, name) for name in change.holders}:
                 counts[session] = counts.get(session, 0) + 1
         return sorted(
-            ((self.letter(session), session, count) for session, count in counts.items()), key=lambda row: -row[2]
+            ((self.letter(session), session, count) for session, count in counts.items()),
+            key=lambda row: (-row[2], row[1]),
         )
 
     def count(self) -> dict[str, int]:
