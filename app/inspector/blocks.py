@@ -111,7 +111,8 @@ def describe(blocks: BlockMap, block: int, width: int, height: int) -> list[Line
         return []
     change, holders = blocks.change(block), blocks.holders(block)
     first = change.index * blocks.block_size
-    lines: list[Line] = [[(f"block {block}", "bold"), (f"  {_state(change, holders)}", "text")]]
+    name = f"block {block}  "
+    lines: list[Line] = [[(name, "bold"), (fit(_state(change, holders), max(0, width - len(name))), "text")]]
     if holders:
         lines.append([(f"tokens {first} to {first + blocks.block_size - 1} of the text", "text")])
     if change.content:
@@ -128,7 +129,7 @@ def describe(blocks: BlockMap, block: int, width: int, height: int) -> list[Line
 
 def _state(change: BlockChange, holders: list[str]) -> str:
     if len(holders) > 1:
-        return f"shared: {', '.join(dict.fromkeys(holders))} ({len(holders)} references)"
+        return f"shared, {len(holders)} references: {', '.join(dict.fromkeys(holders))}"
     if holders:
-        return f"held by {holders[0]} (1 reference)"
+        return f"1 reference: {holders[0]}"
     return "free, but still of use: cached" if change.cached else "free"

@@ -30,8 +30,9 @@ class EventLog:
             self._say(record.step, f"{known.get(name, name)} preempted: its blocks went to others", "warn")
         for lookup in record.lookups:
             computed = lookup.tokens - lookup.cached_tokens
-            found = f", {lookup.cached_tokens} more are cached" if lookup.cached_tokens else ""
-            self._say(record.step, f"{lookup.session} admitted: {computed} tokens to compute{found}", "text")
+            self._say(
+                record.step, f"{lookup.session} admitted: {lookup.cached_tokens} tokens cached, {computed} new", "text"
+            )
         for name, reason in record.finished:
             self._say(record.step, f"{known.get(name, name)} ended: {reason}", "dim")
         self._sessions = {row.request_id: row.session for row in record.requests}

@@ -112,7 +112,7 @@ class InspectorScreen(Screen[None]):
     InspectorScreen #left { width: 1fr; }
     InspectorScreen #right { width: 56; }
     InspectorScreen Map, InspectorScreen #queue, InspectorScreen #log { height: 1fr; }
-    InspectorScreen #block { height: 9; }
+    InspectorScreen #block { height: 10; }
     InspectorScreen #phases { height: 7; }
     InspectorScreen #batch { height: 10; }
     InspectorScreen .narrow #right { width: 36; }

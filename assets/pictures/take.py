@@ -25,6 +25,8 @@ QUESTIONS = (
     "How do top-k and top-p differ?",
 )
 
+SYSTEM_PROMPT = "You are glasschat, a small demo model that runs inside its own inference engine."
+
 Scene = Callable[[Pilot[int]], Awaitable[None]]
 
 
@@ -40,6 +42,24 @@ async def four_sessions(pilot: Pilot[int]) -> None:
     await pilot.press("ctrl+pagedown", "ctrl+pageup")  # draws what was sent
     await until(pilot, lambda: decoding(pilot) == len(SESSIONS), every=0.01)
     await asyncio.sleep(0.25)
+
+
+async def inspector(pilot: Pilot[int]) -> None:
+    """The second question of four sessions with one system prompt: what they begin with is in shared blocks."""
+    app = pilot.app
+    assert isinstance(app, GlasschatApp)
+    for session in app.workspace.sessions:
+        app.workspace.set_params(session, session.params, SYSTEM_PROMPT)
+    await four_sessions(pilot)
+    sessions = app.workspace.sessions
+    await until(pilot, lambda: not any(app.workspace.answering(session) for session in sessions))
+    for session in sessions:
+        app.workspace.send(session, "Why?")
+    await until(pilot, lambda: decoding(pilot) == len(SESSIONS), every=0.01)
+    await pilot.press("f3")
+    await asyncio.sleep(0.3)
+    await pilot.press("f5")
+    await asyncio.sleep(0.3)
 
 
 async def switches(pilot: Pilot[int]) -> None:
@@ -65,6 +85,7 @@ async def answered(pilot: Pilot[int]) -> None:
 
 PICTURES: dict[str, tuple[tuple[int, int], str, Scene]] = {
     "four-sessions": ((120, 40), "glass-dark", four_sessions),
+    "inspector": ((120, 40), "glass-dark", inspector),
     "light": ((120, 40), "glass-light", four_sessions),
     "switches": ((120, 40), "glass-dark", switches),
     "small": ((80, 24), "glass-dark", answered),
@@ -96,7 +117,7 @@ async def take(name: str) -> None:
     size, theme, scene = PICTURES[name]
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
-        config = EngineConfig(kernels="mlx" if scene in (four_sessions, panels) else "auto")
+        config = EngineConfig(kernels="mlx" if scene in (four_sessions, panels, inspector) else "auto")
         link = EngineClient("demo", config, log_path=Path(folder) / "engine.log")
         app = GlasschatApp(link, store, "demo", config, SESSIONS)
         app.theme = theme

@@ -391,7 +391,7 @@ def main() -> None:
     sampler = ConversationSampler(corpus, held_out_share=arguments.hold_out)
     tokenizer = prepare_tokenizer(arguments, sampler)
     check_format(arguments.runs / "tokenizer", sampler)
-    shape = models.Shape(*arguments.shape) if arguments.shape else models.DEMO_SHAPE
+    shape = models.Shape(*arguments.shape, tied=False) if arguments.shape else models.DEMO_SHAPE
     demo = Plan("demo", shape, scaled(DEMO_PHASES, arguments.scale), arguments.seed)
     draft = Plan("draft", models.DRAFT_SHAPE, scaled(DRAFT_PHASES, arguments.scale), arguments.seed)
     if arguments.only in (None, "demo"):

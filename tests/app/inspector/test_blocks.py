@@ -51,14 +51,14 @@ def test_a_block_is_told_by_its_letter_alone() -> None:
 def test_what_stands_under_the_cursor_is_explained() -> None:
     blocks = a_map()
     texts = [text_of(describe(blocks, block, 60, 9)) for block in range(5)]
-    assert "shared: chat 1, chat 2 (2 references)" in texts[0]
+    assert "shared, 2 references: chat 1, chat 2" in texts[0]
     assert "tokens 0 to 15 of the text" in texts[0]
     assert "hash 3fa9c1d2" in texts[0]
-    assert "held by chat 1 (1 reference)" in texts[1]
+    assert "1 reference: chat 1" in texts[1]
     assert "tokens 16 to 31" in texts[1]
     assert "being filled" in texts[1]
     assert "cached" in texts[3]
-    assert texts[4].startswith("block 4  free\n")
+    assert texts[4].startswith("block 4  free")
 
 
 def test_a_new_engine_begins_with_an_empty_pool() -> None:
