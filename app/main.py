@@ -108,6 +108,11 @@ class GlasschatApp(App[int]):
         yield SystemCommand(
             "Restart engine", "start the engine again; answers under way are asked again", self.chat.restart_engine
         )
+        yield SystemCommand(
+            "Explain the prefix cache",
+            "what it had of this session's latest message, and the first token that differs",
+            self.chat.action_explain_prefix,
+        )
         recording = self.workspace.watch.recording
         yield SystemCommand(
             "End the recording" if recording else "Record the engine",

@@ -29,6 +29,7 @@ from inference.protocol import (
     EngineConfig,
     EngineDied,
     Event,
+    ExplainPrefix,
     Pause,
     Prompt,
     Record,
@@ -85,6 +86,10 @@ class EngineClient:
     def resume(self, command: Resume) -> None:
         """Go on, freely or up to a next pause; answered by `Stepping`."""
         self._send(command)
+
+    def explain_prefix(self, session: str) -> None:
+        """Why its latest request found no more in the prefix cache; answered by `PrefixExplained`."""
+        self._send(ExplainPrefix(session))
 
     def record(self, path: str) -> None:
         """Write what happens to a file, or with an empty path no longer; answered by `Recorded`."""

@@ -271,6 +271,11 @@ class ChatScreen(ChatView):
         name = f"glasschat-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
         self.workspace.link.record("" if watch.recording else str(Path(os.getcwd()) / name))
 
+    def action_explain_prefix(self) -> None:
+        """What the prefix cache had of this session's latest message, and why not more."""
+        if self.workspace.watch.ready:
+            self.workspace.link.explain_prefix(self.workspace.active.name)
+
     def restart_engine(self) -> None:
         self.workspace.restart_engine()
         self.notify("The engine starts again; answers under way are asked again.")

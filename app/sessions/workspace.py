@@ -21,6 +21,7 @@ from inference.protocol import (
     Event,
     Finished,
     FinishReason,
+    PrefixExplained,
     Ready,
     Recorded,
     SamplingParams,
@@ -273,6 +274,8 @@ class Workspace:
                 changes.events.append(event)
             case Stepping():
                 changes.events.append(event)
+            case PrefixExplained(session=session, text=text):
+                changes.notices.append(f"{session}: {text}")
             case Recorded():
                 changes.notices.append(_about_recording(event))
             case Ready():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.engine.batch import Batch, build_batch
+from inference.engine.explain import PrefixHistory
 from inference.engine.generation import Generation, Vocabulary
 from inference.engine.kv_pool import check_change, choose_size
 from inference.engine.options import Options, activations_in_force, cache_in_force, kernels_in_force
@@ -37,6 +38,7 @@ from inference.protocol import (
     ModelInfo,
     OptionState,
     PhaseTimes,
+    PrefixExplained,
     Ready,
     Recorded,
     RequestState,
@@ -80,6 +82,7 @@ class Engine:
         """Requests that ended since the last step record."""
         self._steps = 0
         self._recorder: Recorder | None = None
+        self._prefixes = PrefixHistory(loaded.tokenizer.decode)
 
     # --- what there is ---
 
@@ -130,6 +133,7 @@ class Engine:
         request = Request(command.request_id, command.session, prompt_ids, longest, command.priority)
         generation = Generation(request, params, seed, self._vocabulary, arrived)
         self._live[command.request_id] = generation
+        self._prefixes.add(request)
         if self._trial.active:
             self._trial.park(generation)
         else:
@@ -230,6 +234,11 @@ class Engine:
         recorder, self._recorder = self._recorder, None
         recorder.close()
         return [Recorded(str(recorder.path), False, message or recorder.problem)]
+
+    def explain_prefix(self, session: str) -> list[Event]:
+        """Why the latest request of a session found no more in the prefix cache."""
+        enabled = self._options.in_force.enable_prefix_caching
+        return [PrefixExplained(session, self._prefixes.explain(session, self._scheduler.block_size, enabled))]
 
     # --- the step ---
 

@@ -29,6 +29,7 @@ from inference.protocol import (
     EngineConfig,
     EngineDied,
     Event,
+    ExplainPrefix,
     Heartbeat,
     LoadProgress,
     Pause,
@@ -158,6 +159,8 @@ def _obey(engine: Engine, control: Control, command: Command) -> list[Event]:
             return engine.count_tokens(command)
         case Pause():
             return [control.pause(engine.steps)]
+        case ExplainPrefix(session):
+            return engine.explain_prefix(session)
         case Record(path):
             return engine.record(path)
         case Resume():

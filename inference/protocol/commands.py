@@ -43,6 +43,13 @@ class CountTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class ExplainPrefix:
+    """Why the latest request of a session found no more in the prefix cache; answered by `PrefixExplained`."""
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Compute no further step; answered by `Stepping`. Everything else goes on being answered."""
 
@@ -103,4 +110,4 @@ class Shutdown:
     pass
 
 
-Command = Submit | Abort | Configure | CountTokens | Pause | Resume | Record | Shutdown
+Command = Submit | Abort | Configure | CountTokens | ExplainPrefix | Pause | Resume | Record | Shutdown

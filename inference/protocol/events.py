@@ -129,6 +129,14 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefixExplained:
+    """In sentences: what was found, and the first token that differs from the most similar request's."""
+
+    session: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class TokenCount:
     query_id: str
     num_tokens: int
@@ -163,6 +171,7 @@ Event = (
     | Configured
     | Stepping
     | Recorded
+    | PrefixExplained
     | TokenCount
     | Heartbeat
     | EngineDied

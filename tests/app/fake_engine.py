@@ -27,6 +27,7 @@ from inference.protocol import (
     ModelInfo,
     OptionState,
     PhaseTimes,
+    PrefixExplained,
     Prompt,
     Ready,
     Recorded,
@@ -138,6 +139,9 @@ class FakeEngine:
             return
         self.config = replace(self.config, **changes)
         self.events.append(Configured(self.options(), self.step + 1))
+
+    def explain_prefix(self, session: str) -> None:
+        self.events.append(PrefixExplained(session, "48 of 60 prompt tokens were cached."))
 
     def record(self, path: str) -> None:
         self.commands.append(("record", path))

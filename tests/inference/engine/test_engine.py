@@ -277,6 +277,38 @@ def test_the_next_turn_of_a_chat_computes_only_what_is_new(folder: Path) -> None
     assert run.outcomes["second"].token_ids == list(reference_tokens(folder, second, 8))
 
 
+def test_a_miss_is_explained_by_the_first_token_that_differs(folder: Path) -> None:
+    run = Run(engine(folder, block_size=4))
+
+    def why(session: str = "session of b") -> str:
+        (event,) = run.engine.explain_prefix(session)
+        return event.text
+
+    assert why() == "session of b has sent nothing yet"
+    words = loaded(folder).tokenizer.encode("the cat sat on the mat and then the other cat sat there")
+    other = [*words[:9], words[0], *words[10:]]
+    run.submit("a", words, greedy(max_tokens=2))
+    run.finish()
+    assert "No earlier request begins with the same token" in why("session of a")
+    run.submit("b", other, greedy(max_tokens=2))
+    run.finish()
+    text = why()
+    common = next(i for i, (x, y) in enumerate(zip(words, other, strict=True)) if x != y)
+    assert text.startswith(f"{common // 4 * 4} of {len(other)} prompt tokens were cached")
+    assert f"The first {common} tokens are those of session of a" in text
+    for prompt in (words, other):
+        assert f"[{loaded(folder).tokenizer.decode(prompt[common : common + 1]).strip()}" in text.replace("[ ", "[")
+    run.submit("b again", other, greedy(max_tokens=2))
+    run.finish()
+    assert "all whole blocks were found" in why("session of b again")
+    run.engine._scheduler.forget_prefixes()
+    run.submit("c", other, greedy(max_tokens=2))
+    run.finish()
+    assert "had been handed out again" in why("session of c")
+    run.configure(enable_prefix_caching=False)
+    assert "is off" in why()
+
+
 def test_what_was_computed_otherwise_is_not_reused(folder: Path) -> None:
     """Rounded activations, another type of cache and a failed step all leave nothing to come back to."""
     run = Run(engine(folder))

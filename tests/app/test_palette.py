@@ -1,4 +1,4 @@
-"""Recording the engine from the palette: begun, shown, ended, and refused in a sentence."""
+"""The engine asked from the palette: recordings begun, ended and refused; the prefix cache explained."""
 
 from __future__ import annotations
 
@@ -36,3 +36,10 @@ async def test_a_busy_engine_says_why_it_does_not_record(launch: Any) -> None:
         await rig.settle()
         assert any(notice.startswith("Not recorded: 1 requests are live") for notice in rig.notices())
         assert not rig.workspace.watch.recording
+
+
+async def test_the_prefix_cache_explains_itself(launch: Any) -> None:
+    async with launch() as rig:
+        listed(rig)["Explain the prefix cache"]()
+        await rig.settle()
+        assert f"{rig.session.name}: 48 of 60 prompt tokens were cached." in rig.notices()
