@@ -19,7 +19,7 @@ from inference.engine.batch import Batch, build_batch
 from inference.engine.explain import PrefixHistory
 from inference.engine.generation import Generation, Vocabulary
 from inference.engine.kv_pool import check_change, choose_size
-from inference.engine.options import Options, activations_in_force, cache_in_force, kernels_in_force
+from inference.engine.options import Options, settled
 from inference.engine.prompts import check_params, encode_prompt
 from inference.engine.recorder import Recorder
 from inference.engine.runner import Runner
@@ -161,16 +161,14 @@ class Engine:
         except ConfigError as error:
             return [Configured(self.options, self._steps + 1, str(error))]
         self._runner.ops = ops
-        kernels, reason = kernels_in_force(ops)
-        activations, unrounded = activations_in_force(requested.activations, self.model_info)
-        if activations != self._options.in_force.activations:
+        before = self._options.in_force
+        self._options.request(requested, settled(requested, ops, self.model_info, self._runner.kept))
+        now = self._options.in_force
+        if now.activations != before.activations:
             self._scheduler.forget_prefixes()
-        kept, kept_reason = cache_in_force(requested.kv_cache_dtype, self._runner.kept)
-        self._options.request(requested, kernels=kernels, activations=activations, kv_cache_dtype=kept)
-        self._options.explain("kv_cache_dtype", kept_reason)
-        self._options.explain("kernels", reason)
-        self._options.explain("activations", unrounded)
-        self._scheduler.limits = Limits.of(requested)
+        if now.kv_layout != before.kv_layout:
+            self._scheduler.preempt_all()
+        self._scheduler.limits = Limits.of(now)
         running = sum(row.state is RequestState.RUNNING for row in self._scheduler.rows())
         crowded = running > requested.max_num_seqs
         self._options.explain("max_num_seqs", f"{running} requests run already and are not stopped" if crowded else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from inference.engine.kv_pool import PoolSize
@@ -27,25 +27,20 @@ class Options:
         """As an engine starts. `capacity`: the most tokens that one request may have, by model, request and pool."""
         self.requested = requested
         self._started_with = requested
-        kernels, kernels_reason = kernels_in_force(loaded.model.ops)
-        activations, activations_reason = activations_in_force(requested.activations, loaded.info)
-        kept, kept_reason = cache_in_force(requested.kv_cache_dtype, loaded.model.kv_format(requested.kv_cache_dtype))
+        kept = loaded.model.kv_format(requested.kv_cache_dtype)
+        found = settled(requested, loaded.model.ops, loaded.info, kept)
         self.in_force = replace(
             requested,
             num_kv_blocks=pool.num_blocks,
             max_model_len=capacity,
             dtype=loaded.dtype,
-            kernels=kernels,
-            activations=activations,
-            kv_cache_dtype=kept,
+            **{name: each.value for name, each in found.items()},
         )
         self._reasons = {
             "num_kv_blocks": pool.reason,
             "max_model_len": self._length_reason(loaded.info.context_length),
             "dtype": loaded.dtype_reason,
-            "kernels": kernels_reason,
-            "activations": activations_reason,
-            "kv_cache_dtype": kept_reason,
+            **{name: each.reason for name, each in found.items()},
         }
 
     def _length_reason(self, context_length: int) -> str:
@@ -66,11 +61,13 @@ class Options:
                 raise ConfigError(f"{name} is {value!r}, but must be {_KINDS[expected]}")
         return replace(self.requested, **changes)
 
-    def request(self, requested: EngineConfig, **in_force: Any) -> None:
-        """Take a checked request: live options are in force from now on, as asked for or as `in_force` says."""
+    def request(self, requested: EngineConfig, found: Mapping[str, Settled]) -> None:
+        """Take a checked request: live options are in force from now on, as asked for or as `found` says."""
         changed = {name: getattr(requested, name) for name, live in _LIVE.items() if live}
-        self.in_force = replace(self.in_force, **(changed | in_force))
+        self.in_force = replace(self.in_force, **(changed | {name: each.value for name, each in found.items()}))
         self.requested = requested
+        for name, each in found.items():
+            self.explain(name, each.reason)
 
     def explain(self, name: str, reason: str) -> None:
         """Say why an option is in force as it is; an empty reason takes the explanation back."""
@@ -105,16 +102,28 @@ def kernels_in_force(ops: OpTable) -> tuple[str, str]:
     return ",".join([common, *exceptions]), "; ".join(_unique(choice.reason for choice in choices))
 
 
-def activations_in_force(requested: str, model: ModelInfo) -> tuple[str, str]:
-    """How the inputs of matrices are rounded, and why if not as asked for."""
-    if requested == "int8" and model.quantization == "none":
-        return "exact", "this model's matrices are not quantized, and take their input as it is"
-    return requested, ""
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What an option's request amounts to, and why if it is something else."""
+
+    value: Any
+    reason: str = ""
 
 
-def cache_in_force(requested: str, kept: KVFormat) -> tuple[str, str]:
-    """What `kv_cache_dtype` amounts to, and why if not as asked for."""
-    return kept.name, "that of the activations" if requested == "auto" else ""
+def settled(requested: EngineConfig, ops: OpTable, model: ModelInfo, kept: KVFormat) -> dict[str, Settled]:
+    """The options that depend on each other, the model or the machine."""
+    activations = Settled(requested.activations)
+    if requested.activations == "int8" and model.quantization == "none":
+        activations = Settled("exact", "this model's matrices are not quantized, and take their input as it is")
+    caching = Settled(requested.enable_prefix_caching)
+    if requested.enable_prefix_caching and requested.kv_layout != "paged":
+        caching = Settled(False, "only paged blocks can be kept and shared")
+    return {
+        "kernels": Settled(*kernels_in_force(ops)),
+        "activations": activations,
+        "kv_cache_dtype": Settled(kept.name, "that of the activations" if requested.kv_cache_dtype == "auto" else ""),
+        "enable_prefix_caching": caching,
+    }
 
 
 def _unique(values: Iterable[str]) -> list[str]:

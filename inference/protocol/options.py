@@ -10,6 +10,7 @@ from inference.errors import ConfigError
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 KV_CACHE_DTYPES = (*DTYPES, "int8", "int4")
 ACTIVATIONS = ("exact", "bfloat16", "int8")
+KV_LAYOUTS = ("paged", "dense", "none")
 SCHEDULING_POLICIES = ("fcfs", "shortest", "priority", "fair")
 
 
@@ -42,6 +43,13 @@ class EngineConfig:
     )
     enable_prefix_caching: bool = _option(
         True, "keep full blocks when they become free, and reuse them for requests that begin alike", live=True
+    )
+    kv_layout: str = _option(
+        "paged",
+        "paged (blocks as a text grows), dense (each request gets room for its longest text at once) or none (nothing "
+        "is kept: every token computes the whole text again); running requests are computed again",
+        live=True,
+        choices=KV_LAYOUTS,
     )
     block_size: int = _option(16, "tokens in one block of KV cache", live=False, at_least=1)
     num_kv_blocks: int = _option(

@@ -17,6 +17,7 @@ class Limits:
     enable_chunked_prefill: bool
     enable_prefix_caching: bool = False
     scheduling_policy: str = "fcfs"
+    kv_layout: str = "paged"
 
     @classmethod
     def of(cls, config: EngineConfig) -> Limits:
@@ -26,6 +27,7 @@ class Limits:
             config.enable_chunked_prefill,
             config.enable_prefix_caching,
             config.scheduling_policy,
+            config.kv_layout,
         )
 
 

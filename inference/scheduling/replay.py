@@ -65,7 +65,7 @@ def request_of(arrival: Arrival) -> Request:
 
 def apply_change(scheduler: Scheduler, before: EngineConfig, after: EngineConfig) -> None:
     """What an engine does to its scheduler when options change."""
-    if after.kv_cache_dtype != before.kv_cache_dtype:
+    if (after.kv_cache_dtype, after.kv_layout) != (before.kv_cache_dtype, before.kv_layout):
         scheduler.preempt_all()
     if after.activations != before.activations:
         scheduler.forget_prefixes()

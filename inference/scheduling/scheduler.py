@@ -98,6 +98,8 @@ class Scheduler:
     def append(self, request: Request, token_id: int) -> None:
         """Record the token sampled for a running request."""
         request.output_ids.append(token_id)
+        if self._limits.kv_layout == "none":
+            self._free_blocks(request)
 
     def forget_prefixes(self) -> None:
         """What requests to come compute is no longer what was, or by those that run now will be, computed."""
@@ -153,7 +155,9 @@ class Scheduler:
         for request in self._running:
             held = len(request.block_table)
             assert request.state is RequestState.RUNNING
-            assert held == self._blocks_for(request.num_computed_tokens), f"{request.request_id} holds {held} blocks"
+            dense = self._limits.kv_layout == "dense" and held > 0
+            needed = request.max_total_tokens - 1 if dense else request.num_computed_tokens
+            assert held == self._blocks_for(needed), f"{request.request_id} holds {held} blocks"
             assert request.num_computed_tokens <= request.num_tokens
         for request in self._waiting:
             assert request.state in (RequestState.WAITING, RequestState.PREEMPTED)
@@ -178,7 +182,13 @@ class Scheduler:
 
     def _growth(self, request: Request, num_tokens: int) -> int:
         """Blocks still missing before `num_tokens` more of the request fit."""
-        return self._blocks_for(request.num_computed_tokens + num_tokens) - len(request.block_table)
+        return self._blocks_for(self._extent(request, request.num_computed_tokens + num_tokens)) - len(
+            request.block_table
+        )
+
+    def _extent(self, request: Request, num_tokens: int) -> int:
+        """Tokens that a request gets room for when it needs room for `num_tokens`."""
+        return request.max_total_tokens - 1 if self._limits.kv_layout == "dense" else num_tokens
 
     def _cached_prefix(self, request: Request) -> list[int]:
         """Blocks that hold the beginning of a waiting request; at least its last token is left to compute."""
@@ -387,8 +397,9 @@ class _Step:
         came in, and again, and again.
         """
         scheduler = self.scheduler
-        owed = sum(scheduler._blocks_for(r.num_tokens) - len(r.block_table) for r in scheduler._running)
-        reserve = len(scheduler._running)
+        owed = sum(scheduler._growth(r, r.num_uncomputed_tokens) for r in scheduler._running)
+        reserve = 0 if self.limits.kv_layout == "dense" else len(scheduler._running)
         # Cached blocks that are free count among the free ones until they are taken; those in use cost nothing.
         shared = sum(scheduler._pool.references(block) > 0 for block in scheduler._cached_prefix(request))
-        return scheduler._blocks_for(request.num_tokens) - shared + owed + reserve - scheduler._pool.num_free
+        wanted = scheduler._growth(request, request.num_uncomputed_tokens)
+        return wanted - shared + owed + reserve - scheduler._pool.num_free

@@ -96,6 +96,11 @@ CHANGES = (
     {"enable_prefix_caching": False},
     {"enable_prefix_caching": True},
     {"activations": "exact"},
+    {"kv_layout": "dense"},
+    {"kv_layout": "none"},
+    {"kv_layout": "paged"},
+    {"scheduling_policy": "fair"},
+    {"scheduling_policy": "shortest"},
 )
 
 

@@ -86,6 +86,9 @@ def test_limits_may_change_between_any_two_steps(arrivals, before, after, pool, 
     simulation = Simulation.of(arrivals, before, num_blocks=pool[0], block_size=pool[1])
     while simulation.busy:
         if simulation.step == when:
+            if after.kv_layout != before.kv_layout:
+                simulation.scheduler.preempt_all()
+                simulation.memory.clear()
             simulation.scheduler.limits = after
         simulation.advance()
         assert simulation.step < 5000, "no progress"
@@ -109,7 +112,8 @@ def test_tokens_are_computed_in_order_and_none_is_skipped(arrivals, limits, pool
         for chunk in plan.chunks:
             name = chunk.request.request_id
             assert chunk.num_computed == computed.get(name, 0)
-            computed[name] = chunk.num_computed + chunk.num_tokens
+            forgotten = chunk.samples and limits.kv_layout == "none"
+            computed[name] = 0 if forgotten else chunk.num_computed + chunk.num_tokens
 
 
 @settings(max_examples=150)
@@ -276,6 +280,44 @@ def test_a_workload_without_pressure_never_preempts():
     simulation = Simulation.of([Arrival(i, 10, 5) for i in range(8)], Limits(8, 64, True), num_blocks=64, block_size=4)
     while simulation.busy:
         assert simulation.advance().preempted == ()
+
+
+# --- other layouts of the cache ---
+
+
+def laid_out(kv_layout: str, num_blocks: int) -> Scheduler:
+    scheduler = make(num_blocks)
+    scheduler.limits = replace(scheduler.limits, kv_layout=kv_layout)
+    return scheduler
+
+
+def test_dense_rows_take_room_for_the_longest_text_at_once():
+    scheduler = laid_out("dense", 8)
+    scheduler.add(request("first", 3, 21))
+    scheduler.add(request("second", 3, 21))
+    plan = scheduler.schedule()
+    # 20 tokens of a text of 21 are ever computed: five blocks of four, of which one would do for now.
+    assert scheduler.blocks.used == 5
+    assert denied(plan) == {"second": (WaitReason.BLOCKS, 2)}
+    paged = laid_out("paged", 8)
+    paged.add(request("first", 3, 21))
+    paged.add(request("second", 3, 21))
+    assert set(granted(paged.schedule())) == {"first", "second"}
+
+
+def test_without_a_cache_every_token_computes_the_whole_text():
+    scheduler = laid_out("none", 8)
+    scheduler.add(each := request("a", 5, 9))
+    sizes = []
+    while scheduler.has_work:
+        plan = scheduler.schedule()
+        scheduler.check()
+        sizes.append(plan.num_tokens)
+        scheduler.append(each, 7)
+        assert scheduler.blocks.used == 0
+        if each.is_full:
+            scheduler.finish(each)
+    assert sizes == [5, 6, 7, 8]
 
 
 # --- the prefix cache ---

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import strategies as st
 
-from inference.protocol import SCHEDULING_POLICIES
+from inference.protocol import KV_LAYOUTS, SCHEDULING_POLICIES
 from inference.scheduling.plan import Limits, Plan
 from inference.scheduling.request import Request
 from inference.scheduling.scheduler import Scheduler
@@ -51,7 +51,8 @@ limits = st.builds(
     enable_chunked_prefill=st.booleans(),
     enable_prefix_caching=st.booleans(),
     scheduling_policy=st.sampled_from(SCHEDULING_POLICIES),
-)
+    kv_layout=st.sampled_from(KV_LAYOUTS),
+).map(lambda drawn: drawn if drawn.kv_layout == "paged" else replace(drawn, enable_prefix_caching=False))
 
 
 @dataclass
