@@ -45,8 +45,6 @@ class Batch:
     starts: Tensor
     """The places of the last tokens before the answers."""
     kinds: Tensor
-    first_seen: Tensor
-    """[rows, length], for the layers above the first: see `attention.py`."""
     tokens: int
     conversations: int
 
@@ -67,15 +65,14 @@ def endless_batches(draw: Examples, rng: random.Random, batch_tokens: int) -> It
 
 
 def spoken(
-    sampler: ConversationSampler, encoder: ConversationEncoder, mixture: Mixture, drill_share: float, gist_share: float
+    sampler: ConversationSampler, encoder: ConversationEncoder, mixture: Mixture, drill_share: float
 ) -> Examples:
-    """Drills and whole conversations, whose answers are learned word by word; some drills from the gist alone."""
+    """Drills and whole conversations, whose answers are learned word by word."""
 
     def draw(rng: random.Random) -> Example:
         if rng.random() < drill_share:
             drill = sampler.drill(rng, mixture)
             example = encoder.encode(drill, rng)
-            example.gist_alone = not drill.copies and rng.random() < gist_share
             # What is copied is copied to its end; other answers are known by heart after their first words.
             whole = drill.copies or rng.random() > DRILL_CUT_SHARE
             return example if whole else _cut_answer(example, rng, DRILL_CUT_AFTER)
@@ -110,7 +107,6 @@ def _collate(group: list[Example]) -> Batch:
     longest = max(len(example.ids) for example in group)
     length = -(-longest // LENGTH_STEP) * LENGTH_STEP
     inputs = torch.zeros(len(group), length, dtype=torch.long)
-    first_seen = torch.zeros(len(group), length, dtype=torch.long)
     places: list[int] = []
     targets: list[int] = []
     weights: list[float] = []
@@ -118,7 +114,6 @@ def _collate(group: list[Example]) -> Batch:
     kinds: list[int] = []
     for row, example in enumerate(group):
         inputs[row, : len(example.ids)] = torch.tensor(example.ids)
-        first_seen[row, : len(example.ids)] = torch.tensor(example.first_seen())
         since_start = CHOOSING_TOKENS
         for place in range(len(example.ids) - 1):
             if not example.learned[place + 1]:
@@ -137,7 +132,6 @@ def _collate(group: list[Example]) -> Batch:
         torch.tensor(weights + [0.0] * filled),
         torch.tensor(starts),
         torch.tensor(kinds),
-        first_seen,
         sum(len(example.ids) for example in group),
         len(group),
     )

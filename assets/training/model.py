@@ -24,11 +24,9 @@ class Shape:
     heads: int
     kv_heads: int
     feed_forward: int
-    tied: bool = True
-    """Whether tokens are written by the embedding that they are read by."""
 
 
-DEMO_SHAPE = Shape(hidden=256, layers=6, heads=4, kv_heads=2, feed_forward=768, tied=False)
+DEMO_SHAPE = Shape(hidden=256, layers=6, heads=4, kv_heads=2, feed_forward=768)
 DRAFT_SHAPE = Shape(hidden=128, layers=2, heads=2, kv_heads=1, feed_forward=256)
 
 
@@ -43,7 +41,7 @@ def build(shape: Shape, tokenizer: Tokenizer) -> Qwen2ForCausalLM:
         num_key_value_heads=shape.kv_heads,
         max_position_embeddings=MAX_POSITIONS,
         rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
-        tie_word_embeddings=shape.tied,
+        tie_word_embeddings=True,
         rms_norm_eps=1e-6,
         bos_token_id=None,
         eos_token_id=tokenizer.token_to_id(TURN_END),
@@ -63,40 +61,15 @@ def build(shape: Shape, tokenizer: Tokenizer) -> Qwen2ForCausalLM:
     return model
 
 
-# Attention by place: the frequencies of RoPE that make it fall with the distance, and by how much (a logit).
-FADING_FREQUENCIES = slice(8, 15)
-FADING = 4.0
+def average_first(model: Qwen2ForCausalLM) -> None:
+    """Make the first layer's attention an even average of all words so far, for good: no queries, no keys.
 
-
-def attend_by_place(model: Qwen2ForCausalLM) -> None:
-    """Make the first layer's attention one that knows places and no words: its queries and keys are biases alone.
-
-    An attention that may look for single words finds those that tell the corpus' lines apart; an average of words is
-    what holds for wordings that were never seen. Of the query heads that share a key, the first begins as an even
-    average of all words so far, and the others as one of the last words, which is where the newest question stands:
-    RoPE turns equal biases apart as the distance grows.
+    An attention that may look for single words or places finds those that tell the corpus' lines apart; an average is
+    what holds for wordings that were never seen.
     """
     attention = model.model.layers[0].self_attn
-    for projection in (attention.q_proj, attention.k_proj):
-        torch.nn.init.zeros_(projection.weight)
-        projection.weight.requires_grad_(False)
-    count = FADING_FREQUENCIES.stop - FADING_FREQUENCIES.start
-    with torch.no_grad():
-        keys = attention.k_proj.bias.zero_().view(-1, attention.head_dim)
-        keys[:, FADING_FREQUENCIES] = (FADING / attention.scaling / count) ** 0.5
-        queries = attention.q_proj.bias.zero_().view(len(keys), -1, attention.head_dim)
-        queries[:, 1:] = keys[:, None]
-
-
-def keep_reading(model: Qwen2ForCausalLM) -> None:
-    """Keep what questions are understood by, the embedding and the first layer, as it is from now on.
-
-    Both optimizers take steps of the same size whatever the gradient's, so that even a low rate lets them drift.
-    """
-    if model.model.embed_tokens.weight.requires_grad and not model.config.tie_word_embeddings:
-        # Up to here tokens were written by what they are read by.
-        model.lm_head.weight.data.copy_(model.model.embed_tokens.weight)
-    for parameter in (*model.model.embed_tokens.parameters(), *model.model.layers[0].parameters()):
+    for parameter in (*attention.q_proj.parameters(), *attention.k_proj.parameters()):
+        torch.nn.init.zeros_(parameter)
         parameter.requires_grad_(False)
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import dropout
 from transformers import Qwen2ForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
-from attention import MASKED, causal_mask
+MASKED = -1e9
 
 
 class ChoiceHead(torch.nn.Module):
@@ -37,7 +37,7 @@ def hidden_at(model: Qwen2ForCausalLM, inputs: Tensor, places: Tensor, layers: i
     positions = torch.arange(length, device=inputs.device)
     hidden = body.embed_tokens(inputs)
     cosine, sine = body.rotary_emb(hidden, positions[None])
-    mask = causal_mask(length, inputs.device)
+    mask = torch.full((length, length), MASKED, device=inputs.device).triu(1)[None, None]
     for layer in body.layers[: layers - 1]:
         hidden = layer(hidden, attention_mask=mask, position_embeddings=(cosine, sine))
 

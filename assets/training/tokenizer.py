@@ -6,7 +6,6 @@ import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -151,8 +150,6 @@ class Example:
     learned: list[bool]
     starts: list[tuple[int, int]]
     """For every answer the place of the last token before it, and the answer's kind."""
-    gist_alone: bool = False
-    """Whether the answers are learned from the last token before them (`attention.py`)."""
 
     def question(self) -> "Example":
         """All up to the last token before the last answer; nothing of it is learned as text."""
@@ -162,14 +159,7 @@ class Example:
     def cut(self, length: int) -> "Example":
         """The first tokens alone."""
         starts = [(place, kind) for place, kind in self.starts if place < length]
-        return Example(self.ids[:length], self.learned[:length], starts, self.gist_alone)
-
-    def first_seen(self) -> list[int]:
-        """For every place the first one that the layers above the first see from there."""
-        if not self.gist_alone:
-            return [0] * len(self.ids)
-        borders = [0, *(place for place, _ in self.starts), len(self.ids)]
-        return [start for start, end in pairwise(borders) for _ in range(start, end)]
+        return Example(self.ids[:length], self.learned[:length], starts)
 
 
 class ConversationEncoder:

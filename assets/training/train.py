@@ -13,17 +13,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from torch.nn import Parameter
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import cross_entropy
 from transformers import Qwen2ForCausalLM
 
 import corpus as corpus_files
 import model as models
 from answer_kinds import AnswerKinds
-from attention import hidden_states
 from batches import Batch, endless_batches, named, spoken
 from conversations import DRILL_MIXTURE, ConversationSampler, Mixture
 from development import split_corpus
@@ -46,7 +45,7 @@ CHECKPOINT_SECONDS = 180.0
 ASKING = {**DRILL_MIXTURE, "follow_up": 0.2, "knowledge": 0.5}
 ASKING_ALONE = {**DRILL_MIXTURE, "follow_up": 0.0, "knowledge": 0.7}
 
-LIGHT_VEIL = Veil(0.3, 0.15)
+LIGHT_VEIL, HEAVY_VEIL = Veil(0.3, 0.15), Veil(0.5, 0.2)
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,6 @@ class Phase:
     """What the drills ask whose answers are learned in words."""
     drill_share: float = 0.85
     """Of the examples whose answers are learned in words; the rest are whole conversations."""
-    gist_share: float = 0.0
-    """Of the drills that copy nothing, those answered from the gist of the question alone."""
     naming_share: float = 0.0
     """Of the batches, those with questions alone, whose answers are only named."""
     named: Mixture = field(default_factory=lambda: ASKING)
@@ -74,8 +71,8 @@ class Phase:
     veil: Veil = LIGHT_VEIL
     """What is hidden of the questions, and of what attention sees, so that no word is looked for alone."""
     attention_dropout: float = 0.0
-    reading_kept: bool = False
-    """Whether the embedding and the first layer stay as they are from here on."""
+    known_rate: float = 1.0
+    """Of the learning rate, for the embedding and the first layer, once they know what they are for."""
 
 
 @dataclass(frozen=True)
@@ -93,40 +90,34 @@ class Plan:
         return sum(phase.tokens for phase in self.phases)
 
 
-SAYING = {
-    "knowledge": 0.42,
-    "follow_up": 0.20,
-    "calculator": 0.14,
-    "clock": 0.03,
-    "search": 0.08,
-    "copy": 0.02,
-    "out_of_scope": 0.11,
-}
 COPYING = {"copy": 0.5, "calculator": 0.25, "search": 0.2, "clock": 0.05}
 DEMO_PHASES = (
-    # To read: to tell thousands of questions apart by the first layer alone, and to copy by all of them.
+    # To tell thousands of questions apart, by the first layer alone.
+    Phase(10_000_000, 3e-3, 6144, noise=0.6, named=ASKING_ALONE, naming_share=1.0),
+    # To copy, and to name what a follow-up asks for with three layers.
     Phase(
-        18_500_000,
-        3e-3,
-        3072,
-        noise=0.6,
-        drills=COPYING,
-        drill_share=1.0,
-        named=ASKING_ALONE,
-        naming_share=0.85,
-        choice_weight=0.0,
-    ),
-    # To write.
-    Phase(
-        8_500_000,
+        4_500_000,
         3e-3,
         2048,
         noise=0.6,
-        drills=SAYING,
-        gist_share=0.6,
-        choice_weight=0.0,
-        attention_dropout=0.1,
-        reading_kept=True,
+        drills=COPYING,
+        drill_share=1.0,
+        named=ASKING,
+        naming_share=0.35,
+        naming_layers=3,
+        known_rate=0.3,
+    ),
+    # To say the answers.
+    Phase(
+        11_000_000,
+        3e-3,
+        3072,
+        noise=0.6,
+        naming_share=0.25,
+        naming_layers=3,
+        veil=HEAVY_VEIL,
+        attention_dropout=0.2,
+        known_rate=0.3,
     ),
 )
 DRAFT_PHASES = (Phase(3_000_000, 6e-3, 2048, noise=0.6, drills=DRILL_MIXTURE, drill_share=0.7, veil=Veil()),)
@@ -176,14 +167,20 @@ class Progress:
         )
 
 
-def parameter_groups(model: Qwen2ForCausalLM, choice: ChoiceHead) -> tuple[list[Parameter], list[Parameter]]:
-    """The layers' matrices, and all the rest."""
-    matrices: list[Parameter] = []
-    others: list[Parameter] = [*choice.parameters()]
+ParameterGroups = list[dict[str, Any]]
+
+
+def parameter_groups(model: Qwen2ForCausalLM, choice: ChoiceHead) -> tuple[ParameterGroups, ParameterGroups]:
+    """The layers' matrices, and all the rest; the embedding and the first layer apart, as they are learned first."""
+    matrices: ParameterGroups = [{"params": [], "known": known} for known in (True, False)]
+    others: ParameterGroups = [{"params": [], "known": known} for known in (True, False)]
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            in_layer = parameter.ndim == 2 and ".layers." in name
-            (matrices if in_layer else others).append(parameter)
+        if not parameter.requires_grad:
+            continue
+        groups = matrices if parameter.ndim == 2 and "embed" not in name else others
+        known = "embed" in name or ".layers.0." in name
+        groups[0 if known else 1]["params"].append(parameter)
+    others[1]["params"] += choice.parameters()
     return matrices, others
 
 
@@ -194,8 +191,8 @@ class Trainer:
         self.plan = plan
         self.device = device
         self.model = model.to(device).train()
-        if plan.phases[0].naming_share:
-            models.attend_by_place(self.model)
+        if plan.phases[0].naming_share == 1:
+            models.average_first(self.model)
         self.choice = ChoiceHead(plan.shape.hidden, kinds).to(device)
         matrices, others = parameter_groups(self.model, self.choice)
         self.optimizers: list[torch.optim.Optimizer] = [
@@ -217,10 +214,8 @@ class Trainer:
             # After a resume the stream of conversations is a new one, drawn from another seed.
             rng = random.Random(self.plan.seed * 1_000_003 + self.step)
             sampler.noise.level, encoder.veil = phase.noise, phase.veil
-            for layer in self.model.model.layers[1:]:
+            for layer in self.model.model.layers:
                 layer.self_attn.attention_dropout = phase.attention_dropout
-            if phase.reading_kept:
-                models.keep_reading(self.model)
             batches = mixed_batches(phase, sampler, encoder, rng)
             while self.tokens < end:
                 learning_rate = self._set_learning_rate(phase, (self.tokens - start) / phase.tokens)
@@ -250,10 +245,11 @@ class Trainer:
         """Gradients of the answers' words, and of naming them."""
         device = self.device
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            inputs, first_seen = batch.inputs.to(device), batch.first_seen.to(device)
-            hidden = hidden_states(self.model, inputs, first_seen, phase.naming_layers)
-            logits = linear(hidden.last.flatten(0, 1)[batch.places.to(device)], self._writing(phase))
-            choices = self.choice(hidden.naming.flatten(0, 1)[batch.starts.to(device)])
+            output = self.model.model(batch.inputs.to(device), use_cache=False, output_hidden_states=True)
+            hidden = output.last_hidden_state.flatten(0, 1)
+            logits = self.model.lm_head(hidden[batch.places.to(device)])
+            naming = output.hidden_states[phase.naming_layers].flatten(0, 1)
+            choices = self.choice(naming[batch.starts.to(device)])
         weights = batch.weights.to(device)
         by_token = cross_entropy(logits.float(), batch.targets.to(device), reduction="none")
         choice_loss = cross_entropy(choices.float(), batch.kinds.to(device))
@@ -261,10 +257,6 @@ class Trainer:
         loss.backward()
         answer_loss = (by_token.detach() * (weights > 0)).sum() / (weights > 0).sum()
         return Losses(answer_loss.item(), choice_loss.item())
-
-    def _writing(self, phase: Phase) -> Parameter:
-        """What tokens are written by: what they are read by, until that is to stay as it is."""
-        return self.model.lm_head.weight if phase.reading_kept else self.model.model.embed_tokens.weight
 
     def _name(self, batch: Batch, phase: Phase) -> Losses:
         """Gradients of naming the answers alone."""
@@ -285,7 +277,7 @@ class Trainer:
             share = FINAL_LEARNING_RATE_SHARE + (1 - FINAL_LEARNING_RATE_SHARE) * cosine
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = phase.learning_rate * share
+                group["lr"] = phase.learning_rate * share * (phase.known_rate if group["known"] else 1.0)
         return phase.learning_rate * share
 
     def save(self, file: Path) -> None:
@@ -325,9 +317,7 @@ def mixed_batches(
     phase: Phase, sampler: ConversationSampler, encoder: ConversationEncoder, rng: random.Random
 ) -> Iterator[Batch]:
     """Batches of answers in words, and of questions to name the answer of, in the phase's proportion."""
-    speak = endless_batches(
-        spoken(sampler, encoder, phase.drills, phase.drill_share, phase.gist_share), rng, phase.batch_tokens
-    )
+    speak = endless_batches(spoken(sampler, encoder, phase.drills, phase.drill_share), rng, phase.batch_tokens)
     name = endless_batches(named(sampler, encoder, phase.named), rng, phase.batch_tokens)
     while True:
         yield next(name if rng.random() < phase.naming_share else speak)
@@ -391,7 +381,7 @@ def main() -> None:
     sampler = ConversationSampler(corpus, held_out_share=arguments.hold_out)
     tokenizer = prepare_tokenizer(arguments, sampler)
     check_format(arguments.runs / "tokenizer", sampler)
-    shape = models.Shape(*arguments.shape, tied=False) if arguments.shape else models.DEMO_SHAPE
+    shape = models.Shape(*arguments.shape) if arguments.shape else models.DEMO_SHAPE
     demo = Plan("demo", shape, scaled(DEMO_PHASES, arguments.scale), arguments.seed)
     draft = Plan("draft", models.DRAFT_SHAPE, scaled(DRAFT_PHASES, arguments.scale), arguments.seed)
     if arguments.only in (None, "demo"):

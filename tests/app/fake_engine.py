@@ -234,7 +234,8 @@ class FakeEngine:
             held = {block for each in self.tables.values() for block in each}
             free = [block for block in range(1, self.num_blocks) if block not in held]
             while len(table) < request.blocks:
-                table.append(0 if not table and request.prompt > 16 else free.pop(0))
+                shared = not free or (not table and request.prompt > 16)
+                table.append(0 if shared else free.pop(0))
         now = {}
         for block in range(self.num_blocks):
             holders = tuple(name for name, table in self.tables.items() if block in table)
