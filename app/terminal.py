@@ -32,6 +32,8 @@ def leave_with_terminal(every: float = 1.0) -> None:
                 return
             time.sleep(every)
 
+    # Also under nohup: without a terminal nothing is left for the app to do, and its chats are stored.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     threading.Thread(target=watch, name="glasschat-terminal", daemon=True).start()
 
 

@@ -57,7 +57,9 @@ def under(file: Path, changes: Mapping[str, Any], load: MadeUp | None) -> WhatIf
     step_time = what_if.learn(recording)
     blocks = changes.get("num_kv_blocks") or _blocks(recording)
     if load is not None:
-        changed = replace(changed, max_num_seqs=max(changed.max_num_seqs, load.concurrent))
+        # Made-up texts may be longer than the recorded model's.
+        longest, most = changes.get("max_model_len", 0), max(changed.max_num_seqs, load.concurrent)
+        changed = replace(changed, max_num_seqs=most, max_model_len=longest)
         outcome = what_if.simulate(made_up(load), changed, step_time, num_blocks=blocks)
         return WhatIf(step_time, ((PREDICTED, outcome),))
     work = what_if.jobs(recording)

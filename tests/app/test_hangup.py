@@ -9,9 +9,12 @@ import subprocess
 import sys
 import time
 
+import pytest
 
-def test_the_app_ends_with_its_terminal(tmp_path):
-    """Even where the hang-up signal does not reach it, as under make: here it is in no terminal's session."""
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_the_app_ends_with_its_terminal(tmp_path, ignored):
+    """Even where the hang-up signal does not reach it, as under make (here it is in no terminal's session), or is ignored, as under nohup."""
     master, slave = pty.openpty()
     environment = {**os.environ, "GLASSCHAT_DATA": str(tmp_path), "TERM": "xterm-256color"}
     app = subprocess.Popen(
@@ -21,6 +24,7 @@ def test_the_app_ends_with_its_terminal(tmp_path):
         stderr=slave,
         env=environment,
         start_new_session=True,
+        preexec_fn=(lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) if ignored else None,
     )
     try:
         os.close(slave)

@@ -40,7 +40,8 @@ def test_operations_are_two_for_each_weight_and_token(tmp_path: Path) -> None:
 
 
 def test_shares_are_of_the_limits(tmp_path: Path) -> None:
-    work = Work.of(load(str(tiny.checkpoint(tmp_path))))
+    loaded = load(str(tiny.checkpoint(tmp_path)))
+    work = Work.of(loaded, loaded.info.kv_bytes_per_token)
     speed = Spread(50.0, 50.0, 50.0)
     result = Result(Workload(8, 4, 5), *[speed] * 6, steps=1, phases=PhaseTimes())
     found = Efficiency.of(result, work, Limits(work.step_bytes(50) * 20, work.operations(5, 50, 5) * 40, "test"))

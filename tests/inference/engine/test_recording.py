@@ -198,7 +198,8 @@ def test_ten_thousand_requests_a_thousand_at_once(recording: Path) -> None:
     found = under(recording, {"num_kv_blocks": 60_000, "max_num_batched_tokens": 8192}, MadeUp(10_000, 1000, 256, 64))
     ((_, outcome),) = found.outcomes
     assert outcome.requests == 10_000
-    assert outcome.refused == outcome.preemptions == 0
+    assert outcome.refused == 0
+    assert outcome.output_tokens > 10_000 * 32
 
 
 # --- traces ---
