@@ -14,7 +14,9 @@ import pytest
 
 @pytest.mark.parametrize("ignored", [False, True])
 def test_the_app_ends_with_its_terminal(tmp_path, ignored):
-    """Even where the hang-up signal does not reach it, as under make (here it is in no terminal's session), or is ignored, as under nohup."""
+    """Even where the hang-up signal does not reach it, as under make (here it is in no terminal's session), or is
+    ignored, as under nohup.
+    """
     master, slave = pty.openpty()
     environment = {**os.environ, "GLASSCHAT_DATA": str(tmp_path), "TERM": "xterm-256color"}
     app = subprocess.Popen(
