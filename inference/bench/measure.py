@@ -83,6 +83,7 @@ _FIGURES = ("prefill_speed", "decode_speed", "total_speed", "ttft", "itl_p50", "
 def run_once(engine: Engine, workload: Workload, avoid: Sequence[int]) -> Run:
     """One pass. Raises RequestError like `measure`."""
     requests = workload.requests(engine.model_info.vocab_size, avoid)
+    engine.forget_prefixes()  # or the second pass would compute no prompt
     start = time.perf_counter()
     stamped: list[tuple[float, Event]] = []
     for request in requests:

@@ -233,6 +233,10 @@ class Engine:
         recorder.close()
         return [Recorded(str(recorder.path), False, message or recorder.problem)]
 
+    def forget_prefixes(self) -> None:
+        """Begin with an empty prefix cache."""
+        self._scheduler.forget_prefixes()
+
     def explain_prefix(self, session: str) -> list[Event]:
         """Why the latest request of a session found no more in the prefix cache."""
         enabled = self._options.in_force.enable_prefix_caching

@@ -5,7 +5,9 @@ import pytest
 from inference.bench import measure as module
 from inference.bench.measure import Spread, measure
 from inference.bench.workload import Workload
+from inference.engine.engine import Engine
 from inference.errors import RequestError
+from inference.model.loader import load
 from inference.protocol import (
     BlockCounts,
     Delta,
@@ -18,6 +20,7 @@ from inference.protocol import (
     StepRecord,
     Timings,
 )
+from tests.inference import tiny
 
 
 class PretendEngine:
@@ -27,6 +30,9 @@ class PretendEngine:
 
     def __init__(self, clock):
         self.clock, self.waiting, self.left = clock, [], {}
+
+    def forget_prefixes(self):
+        """It has none."""
 
     def submit(self, command):
         if len(command.prompt.token_ids) > 4000:
@@ -100,3 +106,19 @@ def test_prompts_are_reproducible_differ_from_each_other_and_avoid_what_they_sho
     assert len(set(prompts)) == 4
     assert not {3, 4} & set().union(*prompts)
     assert all(request.params.ignore_eos and request.params.max_tokens == 3 for request in first)
+
+
+def test_every_pass_computes_its_prompts(tmp_path):
+    """The prefix cache has them from the second pass on, and the figures would be of something else."""
+    engine = Engine(load(str(tiny.checkpoint(tmp_path))), EngineConfig(num_kv_blocks=64))
+    records = []
+    step = engine.step
+
+    def watched():
+        events = step()
+        records.append(events[-1])
+        return events
+
+    engine.step = watched
+    measure(engine, Workload(prompt_tokens=40, gen_tokens=3, concurrency=2), runs=3, avoid=())
+    assert sum(record.prefill_tokens for record in records) == 3 * 2 * 40
