@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 from app.paint import Line, add_if_fits
 from app.panels.draw import cells
 from app.panels.telemetry import Snapshot
@@ -21,7 +23,7 @@ _ABOUT = {
 def draw(snapshot: Snapshot, width: int, height: int) -> list[Line]:
     total = sum(snapshot.phases.values())
     if not total:
-        return [[("Send a message: each step's phases stand here.", "dim")]]
+        return [[(line, "dim")] for line in wrap("Send a message: where each step's time went stands here.", width)]
     room = max(4, min(24, width - 30))
     lines: list[Line] = []
     for phase, seconds in snapshot.phases.items():

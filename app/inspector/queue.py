@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 from app.paint import Line, fit
 from app.panels.telemetry import Snapshot
 
@@ -12,7 +14,7 @@ LEGEND = "in the latest step"
 def draw(snapshot: Snapshot, width: int, height: int) -> list[Line]:
     live = [view for view in snapshot.requests if view.live]
     if not live:
-        return [[("No request is live. Each message you send is one.", "dim")]]
+        return [[(line, "dim")] for line in wrap("No request is live. Each message you send is one.", width)]
     given = {share.request: share.prefill + share.decode for share in snapshot.shares}
     name = max(6, min(16, width - 40))
     lines: list[Line] = []

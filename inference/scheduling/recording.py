@@ -132,7 +132,7 @@ def read(path: Path) -> Recording:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the recording {path} can't be read: {error}") from None
+        raise ConfigError(f"the recording {path} can't be read: {getattr(error, 'strerror', None) or error}") from None
     recording: Recording | None = None
     for number, line in enumerate(lines, 1):
         try:
