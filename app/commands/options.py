@@ -40,6 +40,24 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
     return EngineConfig(**{option.name: getattr(args, option.name) for option in fields(EngineConfig)})
 
 
+def parse(name: str, text: str) -> Any:
+    """The value that the text stands for. Raises ConfigError if it stands for none."""
+    default = getattr(EngineConfig(), name)
+    text = text.strip()
+    value: Any = text
+    if isinstance(default, bool):
+        if text.lower() not in ("on", "off"):
+            raise ConfigError(f"{name} must be on or off")
+        value = text.lower() == "on"
+    elif isinstance(default, int):
+        try:
+            value = int(text)
+        except ValueError:
+            raise ConfigError(f"{name} must be a whole number") from None
+    EngineConfig(**{name: value})
+    return value
+
+
 def add_sampling(parser: argparse.ArgumentParser, *, temperature: float) -> None:
     """The flags of `SamplingParams`. `temperature` is this command's default."""
     group = parser.add_argument_group("sampling")

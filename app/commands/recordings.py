@@ -10,8 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.commands.options import positive
-from app.panels.switches import parse
+from app.commands.options import parse, positive
 from inference.errors import ConfigError
 from inference.protocol import EngineConfig
 

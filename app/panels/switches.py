@@ -14,6 +14,7 @@ from textual.screen import ModalScreen
 from textual.suggester import SuggestFromList
 from textual.widgets import DataTable, Input, Static
 
+from app.commands.options import parse
 from app.paint import fit
 from app.watch import EngineWatch
 from inference.errors import ConfigError
@@ -59,24 +60,6 @@ def options(watch: EngineWatch) -> list[Option]:
         about, choices = str(f.metadata["help"]), tuple(f.metadata["choices"])
         rows.append(Option(f.name, requested, effective, reason, live, about, choices))
     return rows
-
-
-def parse(name: str, text: str) -> Any:
-    """The value that the text stands for. Raises ConfigError if it stands for none."""
-    default = getattr(EngineConfig(), name)
-    text = text.strip()
-    value: Any = text
-    if isinstance(default, bool):
-        if text.lower() not in ("on", "off"):
-            raise ConfigError(f"{name} must be on or off")
-        value = text.lower() == "on"
-    elif isinstance(default, int):
-        try:
-            value = int(text)
-        except ValueError:
-            raise ConfigError(f"{name} must be a whole number") from None
-    EngineConfig(**{name: value})
-    return value
 
 
 class SwitchesScreen(ModalScreen[None]):

@@ -76,6 +76,7 @@ class Engine:
             Limits.of(config), num_blocks=size.num_blocks, block_size=config.block_size, max_model_len=max_model_len
         )
         self._options = Options(config, loaded, size, self._scheduler.capacity)
+        self._scheduler.limits = Limits.of(self._options.in_force)
         self._live: dict[str, Generation] = {}
         self._trial = Trial()
         self._ended: list[tuple[str, FinishReason]] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inference.protocol import EngineConfig, PrefixLookup, Scheduled, Unscheduled
+from inference.protocol import EngineConfig, PrefixLookup, Scheduled, Unscheduled, WaitReason
 from inference.scheduling.request import Request
 
 
@@ -59,9 +59,17 @@ class Plan:
     """One step: what is computed, and for everything that wanted more, why not."""
 
     chunks: tuple[Chunk, ...]
-    unscheduled: tuple[Unscheduled, ...]
+    denied: tuple[Unscheduled, ...]
+    behind: tuple[Request, ...]
+    """Waiting requests whose turn has not come. There may be thousands, and a simulation asks for no reasons."""
     preempted: tuple[str, ...]
     lookups: tuple[PrefixLookup, ...] = ()
+
+    @property
+    def unscheduled(self) -> tuple[Unscheduled, ...]:
+        """Everyone who got less than wanted, with the reason."""
+        waiting = (Unscheduled(r.request_id, r.session, WaitReason.BEHIND, 1) for r in self.behind)
+        return (*self.denied, *waiting)
 
     @property
     def num_tokens(self) -> int:

@@ -70,5 +70,5 @@ POLICIES: Mapping[str, Callable[[Shares], Key]] = {
 
 
 def ordered(requests: Iterable[Request], policy: str, shares: Shares) -> list[Request]:
-    """Requests in the order of a policy."""
-    return sorted(requests, key=POLICIES[policy](shares))
+    """Requests, given in the order in which they arrived, in that of a policy."""
+    return list(requests) if policy == "fcfs" else sorted(requests, key=POLICIES[policy](shares))

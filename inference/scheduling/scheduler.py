@@ -244,6 +244,7 @@ class _Step:
         self.grants: dict[Request, int] = {}
         self.preempted: list[Request] = []
         self.unscheduled: list[Unscheduled] = []
+        self.behind: tuple[Request, ...] = ()
         self.lookups: list[PrefixLookup] = []
 
     def decode_running(self) -> None:
@@ -263,18 +264,27 @@ class _Step:
 
     def admit_waiting(self) -> None:
         """Strictly in order: the first that can't be admitted holds up all behind it."""
-        blocked = False
-        for request in self._in_order(self.scheduler._waiting):
+        waiting = self._in_order(self.scheduler._waiting)
+        for place, request in enumerate(waiting):
             if request in self.preempted:
-                self._deny(request, WaitReason.PREEMPTED_NOW, self._shortage(request))
-                blocked = True  # admitting others now would only take the blocks that it was robbed of
-            elif blocked:
-                self._deny(request, WaitReason.BEHIND, 1)
-            elif (obstacle := self._obstacle(request)) is not None:
-                self._deny(request, *obstacle)
-                blocked = True
+                # Admitting others now would only take the blocks that it was robbed of.
+                self._deny_robbed(request)
             else:
-                self._admit(request)
+                found = self.scheduler._cached_prefix(request)
+                obstacle = self._obstacle(request, found)
+                if obstacle is None:
+                    self._admit(request, found)
+                    continue
+                self._deny(request, *obstacle)
+            self._hold_up(waiting[place + 1 :])
+            break
+
+    def _hold_up(self, waiting: list[Request]) -> None:
+        robbed = set(self.preempted)
+        for request in waiting if robbed else ():
+            if request in robbed:
+                self._deny_robbed(request)
+        self.behind = tuple(request for request in waiting if request not in robbed) if robbed else tuple(waiting)
 
     def finish(self) -> Plan:
         chunks = []
@@ -287,21 +297,20 @@ class _Step:
             chunks.append(Chunk(request, num_tokens, before, is_prefill, request.num_uncomputed_tokens == 0))
         preempted = (*self.scheduler._preempted, *(request.request_id for request in self.preempted))
         self.scheduler._preempted.clear()
-        return Plan(tuple(chunks), tuple(self.unscheduled), preempted, tuple(self.lookups))
+        return Plan(tuple(chunks), tuple(self.unscheduled), self.behind, preempted, tuple(self.lookups))
 
     # --- parts of it ---
 
     def _in_order(self, requests: Iterable[Request]) -> list[Request]:
         return ordered(requests, self.limits.scheduling_policy, self.scheduler._shares)
 
-    def _admit(self, request: Request) -> None:
-        """Begin with what the prefix cache has of it."""
+    def _admit(self, request: Request, found: list[int]) -> None:
+        """Begin with the blocks that the prefix cache has of it."""
         scheduler = self.scheduler
         scheduler._waiting.remove(request)
         insort(scheduler._running, request, key=_arrival)
         request.state = RequestState.RUNNING
         request.epoch = scheduler._epoch
-        found = scheduler._cached_prefix(request)
         scheduler._pool.share(found)
         scheduler._hold(request, found)
         request.num_computed_tokens = request.cached_tokens = len(found) * scheduler.block_size
@@ -355,6 +364,10 @@ class _Step:
         """Tokens below which a prefill gets nothing."""
         return 1 if self.limits.enable_chunked_prefill else wanted
 
+    def _deny_robbed(self, request: Request) -> None:
+        missing = self._shortage(request, self.scheduler._cached_prefix(request))
+        self._deny(request, WaitReason.PREEMPTED_NOW, missing)
+
     def _deny_budget(self, request: Request, least: int, wanted: int) -> None:
         self._deny(request, WaitReason.BUDGET, self.unmet + least - self.budget)
         self.unmet += wanted
@@ -378,18 +391,17 @@ class _Step:
         self.scheduler._preempt(victim)
         self.preempted.append(victim)
 
-    def _obstacle(self, request: Request) -> tuple[WaitReason, int] | None:
+    def _obstacle(self, request: Request, found: list[int]) -> tuple[WaitReason, int] | None:
         """What keeps a waiting request out of this step, and how much of it is missing."""
         if len(self.scheduler._running) >= self.limits.max_num_seqs:
             return WaitReason.BATCH_FULL, len(self.scheduler._running) + 1 - self.limits.max_num_seqs
-        cached = len(self.scheduler._cached_prefix(request)) * self.scheduler.block_size
-        wanted = request.num_tokens - cached
+        wanted = request.num_tokens - len(found) * self.scheduler.block_size
         if self._allowance(wanted) < 1:
             return WaitReason.BUDGET, self.unmet + self._least(wanted) - self.budget
-        shortage = self._shortage(request)
+        shortage = self._shortage(request, found)
         return (WaitReason.BLOCKS, shortage) if shortage > 0 else None
 
-    def _shortage(self, request: Request) -> int:
+    def _shortage(self, request: Request, found: list[int]) -> int:
         """Blocks missing before the request may be admitted.
 
         It needs room for all its tokens, not just for the first chunk, beside what the admitted prefills are still owed
@@ -400,6 +412,6 @@ class _Step:
         owed = sum(scheduler._growth(r, r.num_uncomputed_tokens) for r in scheduler._running)
         reserve = 0 if self.limits.kv_layout == "dense" else len(scheduler._running)
         # Cached blocks that are free count among the free ones until they are taken; those in use cost nothing.
-        shared = sum(scheduler._pool.references(block) > 0 for block in scheduler._cached_prefix(request))
+        shared = sum(scheduler._pool.references(block) > 0 for block in found)
         wanted = scheduler._growth(request, request.num_uncomputed_tokens)
         return wanted - shared + owed + reserve - scheduler._pool.num_free

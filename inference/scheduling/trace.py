@@ -32,7 +32,6 @@ class _Writer:
         self._tracks: dict[str, int] = {}
         """Of each request, by its session."""
         self._sessions: dict[str, int] = {}
-        self._arrived: dict[str, Arrival] = {}
         self._robbed: dict[str, int] = {}
         """Flow ids of requests that were preempted and not yet taken up again."""
         self._flows = 0
@@ -55,7 +54,6 @@ class _Writer:
                     yield from self._step(entry)
 
     def _arrival(self, arrival: Arrival) -> Iterator[Event]:
-        self._arrived[arrival.request_id] = arrival
         if arrival.session not in self._sessions:
             self._sessions[arrival.session] = len(self._sessions) + 1
             yield _name("thread_name", _REQUESTS, self._sessions[arrival.session], arrival.session)

@@ -157,7 +157,8 @@ def recorded(recording: Recording) -> Outcome:
     lives = {job.request_id: _Life(job) for job in jobs(recording)}
     began: float | None = None
     ended = 0.0
-    steps = prefill = preemptions = 0
+    steps = prefill = cached = preemptions = 0
+    computed: dict[str, int] = {}
     for entry in recording.entries:
         if not isinstance(entry, RecordedStep) or not entry.decisions:
             continue
@@ -166,10 +167,15 @@ def recorded(recording: Recording) -> Outcome:
         ended = entry.time
         preemptions += len(entry.preempted)
         prefill += sum(d.num_tokens for d in entry.decisions if d.is_prefill)
+        computed.update(dict.fromkeys(entry.preempted, 0))
+        for decision in entry.decisions:
+            # What was in the cache and had not been computed for this request came from others.
+            cached += max(0, decision.num_computed - computed.get(decision.request_id, 0))
+            computed[decision.request_id] = decision.num_computed + decision.num_tokens
         for output in entry.outputs:
             if output.request_id in lives:
                 _token(lives[output.request_id], entry.time)
-    return _outcome(list(lives.values()), ended - (began or 0.0), steps, prefill, 0, preemptions, 0)
+    return _outcome(list(lives.values()), ended - (began or 0.0), steps, prefill, cached, preemptions, 0)
 
 
 def simulate(work: Sequence[Job], config: EngineConfig, step_time: StepTime, *, num_blocks: int) -> Outcome:

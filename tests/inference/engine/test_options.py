@@ -123,6 +123,17 @@ def test_another_cache_type_recomputes_what_runs_and_loses_nothing(folder: Path)
         assert run.outcomes[name].token_ids == list(reference_tokens(folder, prompt, 8))
 
 
+@pytest.mark.parametrize("layout", ["dense", "none"])
+def test_an_engine_that_starts_without_pages_shares_no_blocks(folder: Path, layout: str) -> None:
+    run = Run(engine(folder, kv_layout=layout))
+    for name in "ab":
+        run.submit(name, tuple(range(20)), SamplingParams(temperature=0, max_tokens=3, ignore_eos=True))
+        run.finish()
+    assert states(run)["enable_prefix_caching"].effective == "off"
+    assert not any(record.lookups or record.blocks.cached for record in run.records)
+    assert run.outcomes["a"].token_ids == run.outcomes["b"].token_ids
+
+
 @pytest.mark.parametrize("kernels", ["auto", "mlx", "reference"])
 @pytest.mark.parametrize("kept", ["bfloat16", "int8", "int4"])
 def test_a_narrow_cache_serves_a_batch_as_it_serves_one(checkpoints: Path, kernels: str, kept: str) -> None:
