@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from app.commands.options import add_engine, add_model, engine_config, positive
+from app.commands.options import add_engine, add_model, engine_config, parse_changes, positive
 from inference.errors import ConfigError
-from inference.protocol import EngineConfig
 
 OPTIONS = ("activations", "kernels", "dtype", "kv_cache_dtype")
 """Those that have an effect on the numbers that a model computes."""
@@ -68,16 +67,11 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _changes(asked: list[str]) -> dict[str, Any]:
-    changes = {}
-    known = {option.name for option in fields(EngineConfig)}
-    for each in asked:
-        name, equals, value = each.partition("=")
-        if not equals or name not in known:
-            raise ConfigError(f"--change takes OPTION=VALUE such as activations=int8, not {each!r}")
+    found = parse_changes(asked, "activations=int8")
+    for name in found:
         if name not in OPTIONS:
             raise ConfigError(f"--change {name} has no effect on a model's numbers; {', '.join(OPTIONS)} may have")
-        changes[name] = value
-    return changes
+    return found
 
 
 def _read(file: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, get_type_hints
 
@@ -56,6 +57,19 @@ def parse(name: str, text: str) -> Any:
             raise ConfigError(f"{name} must be a whole number") from None
     EngineConfig(**{name: value})
     return value
+
+
+def parse_changes(given: Sequence[str], example: str) -> dict[str, Any]:
+    """The values of `--change OPTION=VALUE`. Raises ConfigError for what is no option, or none of its values."""
+    known = {option.name for option in fields(EngineConfig)}
+    found: dict[str, Any] = {}
+    for each in given:
+        name, equals, text = each.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or name not in known:
+            raise ConfigError(f"--change takes OPTION=VALUE such as {example}, not {each!r}")
+        found[name] = parse(name, text)
+    return found
 
 
 def add_sampling(parser: argparse.ArgumentParser, *, temperature: float) -> None:

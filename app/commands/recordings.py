@@ -6,13 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.commands.options import parse, positive
-from inference.errors import ConfigError
-from inference.protocol import EngineConfig
+from app.commands.options import parse_changes, positive
 
 if TYPE_CHECKING:
     from inference.bench.recordings import WhatIf
@@ -65,7 +62,7 @@ def _what_if(args: argparse.Namespace) -> int:
     from inference.bench.recordings import MadeUp, under
 
     load = MadeUp(args.requests, args.concurrent, args.prompt_tokens, args.gen_tokens) if args.requests else None
-    found = under(args.file, _changes(args.change), load)
+    found = under(args.file, parse_changes(args.change, "max_num_batched_tokens=64"), load)
     if args.json:
         print(json.dumps(found.as_dict(), indent=2))
     else:
@@ -107,15 +104,3 @@ def _trace(args: argparse.Namespace) -> int:
     events = write_trace(args.file, output)
     print(f"{output}: {events} events; open it at ui.perfetto.dev")
     return 0
-
-
-def _changes(given: list[str]) -> dict[str, Any]:
-    known = {f.name for f in fields(EngineConfig)}
-    changes: dict[str, Any] = {}
-    for each in given:
-        name, equals, text = each.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals or name not in known:
-            raise ConfigError(f"--change takes OPTION=VALUE such as max_num_batched_tokens=64, not {each!r}")
-        changes[name] = parse(name, text)
-    return changes

@@ -11,7 +11,6 @@ from inference.protocol import EngineConfig, FinishReason, SamplingParams, StepR
 from inference.scheduling.recording import (
     Arrival,
     Change,
-    Decision,
     Departure,
     Entry,
     Header,
@@ -65,14 +64,19 @@ class Recorder:
         self._outputs.append(Output(request_id, token_id, "" if reason is None else str(reason)))
 
     def step(self, record: StepRecord, *, failed: bool) -> None:
-        decisions = tuple(
-            Decision(s.request_id, s.num_tokens, s.num_computed, s.is_prefill, s.samples) for s in record.scheduled
-        )
         outputs, self._outputs = tuple(self._outputs), []
-        used, cached = record.blocks.used, record.blocks.cached
+        blocks = record.blocks
         self._write(
             RecordedStep(
-                self._now(), record.step, record.phases, decisions, record.preempted, outputs, used, cached, failed
+                self._now(),
+                record.step,
+                record.phases,
+                record.scheduled,
+                record.preempted,
+                outputs,
+                blocks.used,
+                blocks.cached,
+                failed,
             )
         )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.errors import ConfigError
-from inference.protocol import EngineConfig, PhaseTimes, SamplingParams
+from inference.protocol import EngineConfig, PhaseTimes, SamplingParams, Scheduled
 
 FORMAT = 1
 
@@ -61,17 +61,6 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """One request's part in a step."""
-
-    request_id: str
-    num_tokens: int
-    num_computed: int
-    is_prefill: bool
-    samples: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Output:
     """A token, and why the request ended with it, if it did."""
 
@@ -89,7 +78,7 @@ class RecordedStep:
     """At its end."""
     step: int
     phases: PhaseTimes
-    decisions: tuple[Decision, ...]
+    decisions: tuple[Scheduled, ...]
     preempted: tuple[str, ...]
     outputs: tuple[Output, ...]
     used_blocks: int
@@ -175,7 +164,7 @@ def _entry(value: Any) -> Entry:
         case kind if kind is Change:
             return Change(body["time"], _config(body["config"]))
         case kind if kind is RecordedStep:
-            decisions = tuple(Decision(**each) for each in body["decisions"])
+            decisions = tuple(Scheduled(**each) for each in body["decisions"])
             outputs = tuple(Output(**each) for each in body["outputs"])
             preempted, phases = tuple(body["preempted"]), PhaseTimes(**body["phases"])
             parts = {"decisions": decisions, "outputs": outputs, "preempted": preempted, "phases": phases}

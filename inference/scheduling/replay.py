@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inference.protocol import EngineConfig
+from inference.protocol import EngineConfig, Scheduled
 from inference.scheduling.plan import Limits, Plan
-from inference.scheduling.recording import Arrival, Change, Decision, Departure, RecordedStep, Recording
+from inference.scheduling.recording import Arrival, Change, Departure, RecordedStep, Recording
 from inference.scheduling.request import Request
 from inference.scheduling.scheduler import Scheduler
 
@@ -79,9 +79,7 @@ def compare(recorded: RecordedStep, plan: Plan) -> str:
             f"step {recorded.step} preempted {_listed(recorded.preempted)}, and now it preempts "
             f"{_listed(plan.preempted)}"
         )
-    decisions = tuple(
-        Decision(c.request.request_id, c.num_tokens, c.num_computed, c.is_prefill, c.samples) for c in plan.chunks
-    )
+    decisions = tuple(chunk.describe() for chunk in plan.chunks)
     for before, now in zip(recorded.decisions, decisions, strict=False):
         if before != now:
             return f"step {recorded.step} gave {_said(before)}, and now it gives {_said(now)}"
@@ -95,6 +93,6 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names) or "nobody"
 
 
-def _said(decision: Decision) -> str:
+def _said(decision: Scheduled) -> str:
     end = " up to its last" if decision.samples else ""
     return f"{decision.request_id} {decision.num_tokens} tokens after {decision.num_computed}{end}"
