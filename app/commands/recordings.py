@@ -71,6 +71,8 @@ def _what_if(args: argparse.Namespace) -> int:
 
 
 def _print(found: WhatIf) -> None:
+    from inference.bench.report import duration
+
     step, prefill, decode, keys = (1000 * part for part in found.step_time.parts)
     print(
         f"a step takes {step:.2f} ms, {prefill:.3f} ms for each prefill token, {decode:.3f} ms for each decode, and "
@@ -78,12 +80,13 @@ def _print(found: WhatIf) -> None:
     )
 
     def times(pair: tuple[float, float]) -> str:
-        return f"{1000 * pair[0]:.1f} / {1000 * pair[1]:.1f} ms"
+        return " / ".join(map(duration, pair))
 
     rows: dict[str, Callable[[Any], str]] = {
         "seconds": lambda o: f"{o.seconds:.2f}",
         "steps": lambda o: str(o.steps),
         "requests": lambda o: f"{o.requests}" + (f" ({o.refused} refused)" if o.refused else ""),
+        "output tokens": lambda o: str(o.output_tokens),
         "output tok/s": lambda o: f"{o.tokens_per_second:.1f}",
         "TTFT p50 / p95": lambda o: times(o.ttft),
         "ITL p50 / p95": lambda o: times(o.itl),

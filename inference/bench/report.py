@@ -141,7 +141,7 @@ def _operation_lines(step: StepTimes) -> list[str]:
             each.operation,
             each.implementation,
             str(each.calls) if each.calls else "",
-            _duration(each.seconds),
+            duration(each.seconds),
             f"{each.seconds / step.seconds:.0%}",
         ]
         for each in step.operations
@@ -160,7 +160,7 @@ def _row(result: Result) -> list[str]:
         str(work.gen_tokens),
         _speed(result.prefill_speed),
         _speed(result.decode_speed),
-        *(f"{_duration(value.median)}" for value in (result.ttft, result.itl_p50, result.itl_p95)),
+        *(f"{duration(value.median)}" for value in (result.ttft, result.itl_p50, result.itl_p95)),
     ]
 
 
@@ -172,7 +172,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
 def _phase_lines(phases: PhaseTimes) -> list[str]:
     total = phases.total or 1.0
     return [
-        f"  {name:<9}{_duration(getattr(phases, name)):>9}  {getattr(phases, name) / total:>4.0%}  {what}"
+        f"  {name:<9}{duration(getattr(phases, name)):>9}  {getattr(phases, name) / total:>4.0%}  {what}"
         for name, what in _PHASES
     ]
 
@@ -181,5 +181,6 @@ def _speed(spread: Spread) -> str:
     return f"{spread.median:.1f} ({spread.low:.1f} to {spread.high:.1f})"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time for people: seconds from one second on, else milliseconds."""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.1f} ms"
