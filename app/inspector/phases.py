@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from textwrap import wrap
 
 from app.paint import Line, add_if_fits
@@ -21,12 +22,12 @@ _ABOUT = {
 
 
 def draw(snapshot: Snapshot, width: int, height: int) -> list[Line]:
-    total = sum(snapshot.phases.values())
+    total = snapshot.phases.total
     if not total:
         return [[(line, "dim")] for line in wrap("Send a message: where each step's time went stands here.", width)]
     room = max(4, min(24, width - 30))
     lines: list[Line] = []
-    for phase, seconds in snapshot.phases.items():
+    for phase, seconds in asdict(snapshot.phases).items():
         bar = cells(seconds, total, room)
         line: Line = [(f"{phase:<9}", "text"), ("■" * bar + " " * (room - bar), "primary")]
         line.append((f" {1000 * seconds:7.2f} ms {100 * seconds / total:3.0f} %", "text"))

@@ -7,8 +7,8 @@ of the snapshot.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from inference.protocol import BlockCounts, Finished, FinishReason, PhaseTimes, RequestRow, RequestState, StepRecord
 
@@ -86,7 +86,7 @@ class Snapshot:
     step_ms: Series = Series()
     ttft: tuple[float, ...] = ()
     """Seconds to the first token of the latest answers, the newest last."""
-    phases: Mapping[str, float] = field(default_factory=dict)
+    phases: PhaseTimes = field(default_factory=PhaseTimes)
     """Mean seconds of each phase of the recent steps."""
 
     @property
@@ -238,7 +238,7 @@ class Telemetry:
                 1000 * sum(r.phases.total for r in recent) / len(recent) if recent else 0.0,
             ),
             ttft=tuple(self._ttft),
-            phases=_phases([r.phases for r in recent]),
+            phases=PhaseTimes.mean([r.phases for r in recent]),
         )
 
     def effect(self, what: str, since: float, now: float) -> str:
@@ -259,10 +259,6 @@ def _rates(bins: Sequence[_Bin]) -> tuple[float, float]:
     """Decode tokens per second and milliseconds per step."""
     steps = sum(b.steps for b in bins)
     return sum(b.decode for b in bins) / (len(bins) * BIN), 1000 * sum(b.seconds for b in bins) / steps
-
-
-def _phases(times: Sequence[PhaseTimes]) -> dict[str, float]:
-    return {f.name: sum(getattr(t, f.name) for t in times) / len(times) for f in fields(PhaseTimes)} if times else {}
 
 
 def _series(points: Sequence[float], now: float) -> Series:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
@@ -123,7 +123,7 @@ def _summarise(stamped: Sequence[tuple[float, Event]], workload: Workload) -> Ru
         itl_p50=_percentile(gaps, 50),
         itl_p95=_percentile(gaps, 95),
         steps=len(records),
-        phases=_mean_phases(records),
+        phases=PhaseTimes.mean([r.phases for r in records]),
     )
 
 
@@ -133,16 +133,3 @@ def _percentile(values: Sequence[float], percent: int) -> float:
         return 0.0
     ordered = sorted(values)
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
-
-
-def _mean_phases(records: Sequence[StepRecord]) -> PhaseTimes:
-    def mean(pick: Callable[[PhaseTimes], float]) -> float:
-        return statistics.fmean(pick(r.phases) for r in records)
-
-    return PhaseTimes(
-        schedule=mean(lambda p: p.schedule),
-        build=mean(lambda p: p.build),
-        compute=mean(lambda p: p.compute),
-        sample=mean(lambda p: p.sample),
-        output=mean(lambda p: p.output),
-    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from enum import StrEnum
 
 from inference.protocol.options import EngineConfig
@@ -116,6 +117,12 @@ class PhaseTimes:
     sample: float = 0.0
     output: float = 0.0
     """Detokenizing, stop strings and events."""
+
+    @classmethod
+    def mean(cls, times: Sequence[PhaseTimes]) -> PhaseTimes:
+        """Of several steps; zeros for none."""
+        count = max(1, len(times))
+        return cls(**{f.name: sum(getattr(t, f.name) for t in times) / count for f in fields(cls)})
 
     @property
     def total(self) -> float:
