@@ -127,3 +127,38 @@ def largest(x: mx.array, count: int) -> mx.array:
 
     Raises ValueError for another shape or type, and for a count outside of 1 to V.
     """
+
+class PackedLayer:
+    """A decoder layer's matrices and norms, as `decoder_layer` takes them."""
+
+def pack_layer(
+    attention_norm: mx.array,
+    qkv: Sequence[PackedMatrix],
+    out: PackedMatrix,
+    mlp_norm: mx.array,
+    gate_up: Sequence[PackedMatrix],
+    down: PackedMatrix,
+    heads: int,
+    kv_heads: int,
+    size: int,
+    theta: float,
+    eps: float,
+) -> PackedLayer:
+    """A Qwen2 layer with heads of `size`. Nothing is copied but the norms [E].
+
+    Outputs of `qkv` (queries, keys, values) stand side by side, and those of `gate_up`, from one matrix or several.
+    Raises ValueError for shapes that do not belong together.
+    """
+
+def decoder_layer(
+    x: mx.array,
+    layer: PackedLayer,
+    keys: Sequence[mx.array],
+    values: Sequence[mx.array],
+    layout: Layout,
+    activations: str,
+) -> list[mx.array]:
+    """x [T, E] through a layer: its output [T, E], then the arrays of keys and of values with this step's in them.
+
+    `activations` are exact, or rounded to bfloat16 or int8 before they meet a matrix. Raises ValueError like write_kv.
+    """

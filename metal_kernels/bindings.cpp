@@ -23,6 +23,7 @@ namespace glasschat {
 void bind_packed_linear(nb::module_& module);
 void bind_paged_attention(nb::module_& module);
 void bind_rows(nb::module_& module);
+void bind_decoder_layer(nb::module_& module);
 }  // namespace glasschat
 
 NB_MODULE(_native, module) {
@@ -54,4 +55,5 @@ NB_MODULE(_native, module) {
     glasschat::bind_packed_linear(module);
     glasschat::bind_paged_attention(module);
     glasschat::bind_rows(module);
+    glasschat::bind_decoder_layer(module);
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -17,7 +17,6 @@ import mlx.core as mx
 from inference.model.qwen2 import Qwen2
 from inference.ops.kv_store import KVFormat
 from inference.ops.paged import PagedKV, RaggedLayout
-from inference.ops.table import OPERATIONS, OpTable
 
 REST = "the rest"
 
@@ -67,7 +66,7 @@ def take_apart(
     try:
         for _ in range(repeats):
             watch = _Watch()
-            model.use(watch.over(used))
+            model.use(used.in_parts(watch.timed))
             start = time.perf_counter()
             hidden = model.forward(ids, layout, kv)
             mx.eval(model.logits(hidden[mx.array(layout.last_rows)]), kv.arrays)
@@ -87,11 +86,7 @@ class _Watch:
         self.seconds: dict[str, float] = defaultdict(float)
         self.calls: dict[str, int] = defaultdict(int)
 
-    def over(self, table: OpTable) -> OpTable:
-        timed: dict[str, Any] = {name: self._timed(name, getattr(table, name)) for name in OPERATIONS}
-        return replace(table, **timed)
-
-    def _timed(self, name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(self, name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             # What the operation waits for is not its own: the inputs' lazy arithmetic goes to the rest.
             mx.eval(*_arrays(arguments))

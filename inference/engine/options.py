@@ -11,7 +11,7 @@ from inference.engine.kv_pool import PoolSize
 from inference.errors import ConfigError
 from inference.model.loader import LoadedModel
 from inference.ops.kv_store import KVFormat
-from inference.ops.table import OpTable
+from inference.ops.table import PARTS, OpChoice, OpTable
 from inference.protocol import EngineConfig, ModelInfo, OptionState
 
 _LIVE = {f.name: bool(f.metadata["live"]) for f in fields(EngineConfig)}
@@ -96,10 +96,16 @@ def spell(value: object) -> str:
 
 def kernels_in_force(ops: OpTable) -> tuple[str, str]:
     """What a table amounts to as a `kernels` value, and the reasons of its choices."""
-    choices = ops.choices()
+    choices = [choice for choice in ops.choices() if not _follows(choice, ops)]
     common, _ = Counter(choice.implementation for choice in choices).most_common(1)[0]
     exceptions = [f"{c.operation}={c.implementation}" for c in choices if c.implementation != common]
     return ",".join([common, *exceptions]), "; ".join(_unique(choice.reason for choice in choices))
+
+
+def _follows(choice: OpChoice, ops: OpTable) -> bool:
+    """Whether the choice is no news: layers by their parts, which are not all our own kernels."""
+    parts = [other.implementation for other in ops.choices() if other.operation in PARTS]
+    return choice.implementation == "parts" and set(parts) != {"native"}
 
 
 @dataclass(frozen=True, slots=True)

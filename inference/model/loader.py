@@ -11,11 +11,11 @@ import mlx.core as mx
 from inference.errors import ConfigError, ModelError
 from inference.model import hub
 from inference.model.config import ModelConfig, read_json, token_ids
-from inference.model.layers import Attention, DecoderLayer, Projections, SwiGLU
 from inference.model.qwen2 import Qwen2
 from inference.model.tokenizer import Tokenizer
 from inference.model.weights import Checkpoint, MatrixReader, count_parameters, stored_dtype
 from inference.ops.agreement import trusted
+from inference.ops.decoder_layer import LayerWeights
 from inference.ops.table import OpTable
 from inference.ops.weights import Weight, runs_on_cpu, stack_rows
 from inference.protocol import ModelInfo
@@ -118,7 +118,7 @@ class _Builder:
             head = self._matrix("lm_head", config.vocab_size, config.hidden_size)
         return Qwen2(config, embedding, layers, norm, head, self._ops)
 
-    def _layer(self, path: str) -> DecoderLayer:
+    def _layer(self, path: str) -> LayerWeights:
         c, attention, mlp = self._config, f"{path}.self_attn", f"{path}.mlp"
         queries, keys = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
         read = self._reader.matrix
@@ -127,18 +127,17 @@ class _Builder:
             for name, outputs in (("q_proj", queries), ("k_proj", keys), ("v_proj", keys))
         ]
         gate_up = [read(f"{mlp}.{name}", c.intermediate_size, c.hidden_size) for name in ("gate_proj", "up_proj")]
-        return DecoderLayer(
+        return LayerWeights(
             attention_norm=self._vector(f"{path}.input_layernorm.weight"),
-            attention=Attention(
-                qkv=Projections(tuple(map(self._place, stack_rows(qkv)))),
-                out=self._matrix(f"{attention}.o_proj", c.hidden_size, queries),
-                config=c,
-            ),
+            qkv=tuple(map(self._place, stack_rows(qkv))),
+            out=self._matrix(f"{attention}.o_proj", c.hidden_size, queries),
             mlp_norm=self._vector(f"{path}.post_attention_layernorm.weight"),
-            mlp=SwiGLU(
-                gate_up=Projections(tuple(map(self._place, stack_rows(gate_up)))),
-                down=self._matrix(f"{mlp}.down_proj", c.hidden_size, c.intermediate_size),
-            ),
+            gate_up=tuple(map(self._place, stack_rows(gate_up))),
+            down=self._matrix(f"{mlp}.down_proj", c.hidden_size, c.intermediate_size),
+            heads=c.num_attention_heads,
+            kv_heads=c.num_key_value_heads,
+            head_size=c.head_dim,
+            theta=c.rope_theta,
             eps=c.rms_norm_eps,
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 
 from inference.model.config import ModelConfig
-from inference.model.layers import DecoderLayer, Step
+from inference.ops.decoder_layer import LayerWeights
 from inference.ops.kv_store import KVFormat
 from inference.ops.paged import PagedKV, RaggedLayout
 from inference.ops.table import OpTable
@@ -21,7 +21,7 @@ class Qwen2:
         self,
         config: ModelConfig,
         embedding: Weight,
-        layers: Sequence[DecoderLayer],
+        layers: Sequence[LayerWeights],
         norm: mx.array,
         head: Weight,
         ops: OpTable,
@@ -68,10 +68,9 @@ class Qwen2:
         Returns the hidden states [T, E] before the final norm, which `logits` applies to the rows that need it. The
         result and the cache are lazy: where no logits are taken, evaluate `kv.arrays`.
         """
-        step = Step(self._ops, layout, kv)
         x = self._ops.embedding(token_ids, self._embedding)
-        for i, layer in enumerate(self._layers):
-            x = layer(x, i, step)
+        for i, weights in enumerate(self._layers):
+            x = self._ops.decoder_layer(x, weights, i, kv, layout)
         return x
 
     def logits(self, hidden: mx.array) -> mx.array:

@@ -13,13 +13,16 @@ from typing import Any
 
 import mlx.core as mx
 
+from inference.ops.decoder_layer import LayerWeights
 from inference.ops.kv_store import take_blocks, to_groups
 from inference.ops.paged import PagedKV, RaggedLayout
-from inference.ops.table import OPERATIONS, OpTable, function
+from inference.ops.table import LAYER, OPERATIONS, OpTable, function
 from inference.ops.weights import DenseWeight, QuantizedWeight, Weight
 
 TOLERANCE = {mx.float32: 1e-4, mx.bfloat16: 1e-2, mx.float16: 2e-3}
 """Largest accepted error: a few roundings of the type, accumulated over the width of a layer."""
+_CHAIN = 4
+"""A layer is a chain of operations that round what others have rounded: its error may be so many times as large."""
 
 _HEADS, _KV_HEADS, _SIZE, _WIDTH, _INNER = 8, 2, 64, 512, 1024
 _BLOCKS, _BLOCK = 10, 16
@@ -66,8 +69,9 @@ def compare(operation: str, implementation: str, dtype: mx.Dtype = mx.float32, a
     pairs = zip(case(ours, dtype), case(reference, dtype), strict=True)
     # A NaN must win over any number, which max() does not promise.
     errors = [_distance(found, truth) for found, truth in pairs]
+    tolerance = TOLERANCE[dtype] * (_CHAIN if operation == LAYER else 1)
     error = float("nan") if any(e != e for e in errors) else max(errors)
-    return Agreement(operation, implementation, str(dtype).removeprefix("mlx.core."), error, TOLERANCE[dtype])
+    return Agreement(operation, implementation, str(dtype).removeprefix("mlx.core."), error, tolerance)
 
 
 def _distance(ours: mx.array, truth: mx.array) -> float:
@@ -147,6 +151,34 @@ def _paged_attention(operation: Callable[..., mx.array], dtype: mx.Dtype) -> lis
     return [operation(queries, kv.keys[0], kv.values[0], layout, _SIZE**-0.5) for kv in _pools(dtype)]
 
 
+def _decoder_layer(operation: Callable[..., mx.array], dtype: mx.Dtype) -> list[mx.array]:
+    layout = _layout()
+    x = _random(3, (layout.num_tokens, _WIDTH), dtype)
+    heads = _HEADS + 2 * _KV_HEADS
+    found = []
+    for kv, bits in zip(_pools(dtype), (4, 8, 8), strict=True):
+
+        def matrix(seed: int, outputs: int, inputs: int, bits: int = bits) -> Weight:
+            dense = _random(seed, (outputs, inputs), dtype) * (inputs**-0.5)
+            return QuantizedWeight(*mx.quantize(dense, group_size=64, bits=bits), bits, 64)
+
+        weights = LayerWeights(
+            attention_norm=_random(4, (_WIDTH,), dtype),
+            qkv=(matrix(10, heads * _SIZE, _WIDTH),),
+            out=matrix(11, _WIDTH, _HEADS * _SIZE),
+            mlp_norm=_random(5, (_WIDTH,), dtype),
+            gate_up=(matrix(12, _INNER, _WIDTH), matrix(13, _INNER, _WIDTH)),
+            down=matrix(14, _WIDTH, _INNER),
+            heads=_HEADS,
+            kv_heads=_KV_HEADS,
+            head_size=_SIZE,
+            theta=1e6,
+            eps=1e-6,
+        )
+        found.append(operation(x, weights, 0, kv, layout))
+    return found
+
+
 def _largest(operation: Callable[..., mx.array], dtype: mx.Dtype) -> list[mx.array]:
     # Ids are compared, and so all numbers of a row differ. Logits are float32 whatever the model's type.
     rows = mx.concatenate([_random(3, (1, 5000), mx.float32), mx.arange(5000, dtype=mx.float32)[None] - 2500])
@@ -161,6 +193,7 @@ _CASES: Mapping[str, _Case] = {
     "silu_mul": _silu_mul,
     "write_kv": _write_kv,
     "paged_attention": _paged_attention,
+    LAYER: _decoder_layer,
     "largest": _largest,
 }
 assert _CASES.keys() == OPERATIONS.keys()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 
 from inference.errors import ConfigError
 from inference.ops import mlx_ops, native, packing, reference
-from inference.ops.kv_store import KVStore
+from inference.ops.decoder_layer import LayerWeights, Parts, by_parts
 from inference.ops.paged import PagedKV, RaggedLayout
 from inference.ops.weights import Weight, arrange
 from inference.protocol import ACTIVATIONS
@@ -24,12 +25,18 @@ class Operation:
     implementations: Mapping[str, Callable[..., Any]]
 
 
+LAYER = "decoder_layer"
+"""The operation that is made of others: natively in one go, or by the parts that are in force."""
+
+PARTS = tuple(f.name for f in fields(Parts))
+
 _MODULES = {"native": native, "mlx": mlx_ops, "reference": reference}
 
 
 def _operation(name: str, doc: str) -> Operation:
     usable = {kind: module for kind, module in _MODULES.items() if kind != "native" or not packing.why_missing()}
-    return Operation(doc, {kind: getattr(m, name) for kind, m in usable.items() if hasattr(m, name)})
+    found = {kind: getattr(m, name) for kind, m in usable.items() if hasattr(m, name)}
+    return Operation(doc, {**found, "parts": by_parts} if name == LAYER else found)
 
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -42,6 +49,7 @@ OPERATIONS: Mapping[str, Operation] = {
         "silu_mul": "SwiGLU's gate: silu(gate) * up",
         "write_kv": "put this step's keys and values into their slots of the KV cache",
         "paged_attention": "attention over the KV cache through block tables",
+        LAYER: "all of a layer in one go, where each of its parts is our own kernel",
         "largest": "find the largest logits, to draw one of them",
     }.items()
 }
@@ -51,7 +59,11 @@ IMPLEMENTATIONS = tuple(_MODULES)
 
 
 def function(operation: str, implementation: str, activations: str = "exact") -> Callable[..., Any]:
-    """What an implementation computes an operation by."""
+    """What an implementation computes an operation by; a layer natively, or by the parts of another name."""
+    if operation == LAYER and implementation == "native":
+        return partial(OPERATIONS[LAYER].implementations["native"], activations=activations)
+    if operation == LAYER:
+        return partial(by_parts, Parts(**{part: function(part, implementation, activations) for part in PARTS}))
     if operation == "linear" and activations != "exact":
         rounding: Callable[..., Any] = getattr(_MODULES[implementation], f"{activations}_linear")
         return rounding
@@ -68,16 +80,11 @@ class OpChoice:
 
 
 @dataclass(frozen=True, slots=True)
-class OpTable:
+class OpTable(Parts):
     """One callable for each operation; see `reference` for what each computes. Immutable: choose anew with `select`."""
 
-    linear: Callable[[mx.array, Weight], mx.array]
     embedding: Callable[[mx.array, Weight], mx.array]
-    rms_norm: Callable[[mx.array, mx.array, float], mx.array]
-    rope: Callable[[mx.array, mx.array, float], mx.array]
-    silu_mul: Callable[[mx.array, mx.array], mx.array]
-    write_kv: Callable[[PagedKV, int, mx.array, mx.array, RaggedLayout], None]
-    paged_attention: Callable[[mx.array, KVStore, KVStore, RaggedLayout, float], mx.array]
+    decoder_layer: Callable[[mx.array, LayerWeights, int, PagedKV, RaggedLayout], mx.array]
     largest: Callable[[mx.array, int], mx.array]
     chosen: tuple[OpChoice, ...]
 
@@ -94,11 +101,23 @@ class OpTable:
             raise ConfigError(f"activations is {activations!r}, but must be one of {', '.join(ACTIVATIONS)}")
         default, exceptions = _parse(spec)
         refused = refused or {}
-        choices = tuple(
-            _choose(name, exceptions.get(name, default), name in exceptions, refused) for name in OPERATIONS
+        single = {
+            name: _choose(name, exceptions.get(name, default), name in exceptions, refused)
+            for name in OPERATIONS
+            if name != LAYER
+        }
+        functions = {name: function(name, c.implementation, activations) for name, c in single.items()}
+        layer = _choose_layer(single, exceptions.get(LAYER, default), refused)
+        functions[LAYER] = (
+            function(LAYER, "native", activations) if layer.implementation == "native" else _layer_by(functions)
         )
-        functions = {c.operation: function(c.operation, c.implementation, activations) for c in choices}
-        return cls(**functions, chosen=choices)
+        choices = single | {LAYER: layer}
+        return cls(**functions, chosen=tuple(choices[name] for name in OPERATIONS))
+
+    def in_parts(self, change: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> OpTable:
+        """The same with layers computed by their parts, and every operation but them changed."""
+        functions: dict[str, Any] = {n: change(n, getattr(self, n)) for n in OPERATIONS if n != LAYER}
+        return replace(self, **functions, decoder_layer=_layer_by(functions))
 
     def arrange(self, weight: Weight) -> Weight:
         """The same weight in the order in memory that this table's matrix multiplication reads fastest."""
@@ -133,6 +152,21 @@ def _parse(spec: str) -> tuple[str, dict[str, str]]:
         else:
             exceptions[operation] = implementation
     return default, exceptions
+
+
+def _layer_by(functions: Mapping[str, Callable[..., Any]]) -> Callable[..., mx.array]:
+    return partial(by_parts, Parts(**{part: functions[part] for part in PARTS}))
+
+
+def _choose_layer(parts: Mapping[str, OpChoice], wanted: str, refused: Mapping[str, str]) -> OpChoice:
+    others = [part for part in PARTS if parts[part].implementation != "native"]
+    if wanted == "parts":
+        return OpChoice(LAYER, "parts", "asked for by name")
+    if LAYER in refused or "native" not in OPERATIONS[LAYER].implementations:
+        return OpChoice(LAYER, "parts", refused.get(LAYER) or packing.why_missing())
+    if others:
+        return OpChoice(LAYER, "parts", f"not all parts of a layer are our own kernels: {', '.join(others)}")
+    return OpChoice(LAYER, "native", "the fastest that this build has" if wanted == "auto" else "asked for")
 
 
 def _choose(operation: str, wanted: str, by_name: bool, refused: Mapping[str, str]) -> OpChoice:

@@ -33,6 +33,9 @@ Layout::Layout(std::vector<int64_t> query_lens, std::vector<int64_t> context_len
                                         " blocks do not belong together");
         }
         starts_[i + 1] = starts_[i] + query_lens_[i];
+        for (int64_t position = context - query_lens_[i]; position < context; position++) {
+            positions_.push_back(static_cast<int32_t>(position));
+        }
         const int32_t* table = tables_.data() + i * width;
         for (int64_t block = 0; block < (context + block_size - 1) / block_size; block++) {
             if (table[block] < 0) {

@@ -24,6 +24,9 @@ class Layout {
     // The highest block that is read or written.
     int64_t last_block() const { return last_block_; }
 
+    // Of every token in its sequence, [tokens].
+    const int32_t* positions() const { return positions_.data(); }
+
     int64_t start(int64_t sequence) const { return starts_[sequence]; }
     int64_t query_len(int64_t sequence) const { return query_lens_[sequence]; }
     int64_t context_len(int64_t sequence) const { return context_lens_[sequence]; }
@@ -37,6 +40,7 @@ class Layout {
     std::vector<int64_t> query_lens_;
     std::vector<int64_t> context_lens_;
     std::vector<int64_t> starts_;
+    std::vector<int32_t> positions_;
     std::vector<int32_t> tables_;
     int64_t width_;
     int64_t block_size_;

@@ -19,6 +19,21 @@ struct KvStore {
     const uint16_t* biases = nullptr;
 };
 
+// Where keys or values are written: a store that is not const, for tokens of `width` numbers.
+struct KvRoom {
+    uint8_t* elements;
+    Float type;
+    int bits;
+    uint16_t* scales;
+    uint16_t* biases;
+    int64_t width;
+};
+
+class Layout;
+
+// Puts rows [T, width] of `type`, `stride` numbers apart, into the slots of a step's tokens; each number is rounded once.
+void write_kv(const Layout& layout, const void* rows, int64_t stride, Float type, const KvRoom& room);
+
 // Rounds `groups` groups of x. A group's smallest element becomes 0 and its largest the highest integer, up to the
 // rounding of scale and bias; what is not a number makes its whole group so.
 void to_groups(const float* x, int64_t groups, int bits, uint8_t* elements, uint16_t* scales, uint16_t* biases);

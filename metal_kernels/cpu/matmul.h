@@ -19,6 +19,9 @@ struct Activations {
 // Products and sums are in float32 whatever the types, and the result is rounded once. Uses the thread pool.
 void matmul(const PackedMatrix& matrix, const Activations& activations);
 
+// That, or one that rounds the activations first.
+using Multiply = void (*)(const PackedMatrix& matrix, const Activations& activations);
+
 // The same with x [rows, columns] in float32, whatever `activations` holds.
 void matmul_floats(const PackedMatrix& matrix, const float* x, const Activations& activations);
 

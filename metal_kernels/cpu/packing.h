@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "cpu/buffer.h"
@@ -79,5 +80,7 @@ class PackedMatrix {
 
 // Bits of an element.
 int bits(Format format);
+
+using Matrix = std::shared_ptr<const PackedMatrix>;
 
 }  // namespace glasschat::cpu

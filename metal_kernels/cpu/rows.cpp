@@ -25,6 +25,10 @@ void silu_mul(const GateTask& task) {
     share_rows(task.rows, task.width, [&](int64_t first, int64_t end) { kernels().silu_mul(task, first, end); });
 }
 
+void add(const AddTask& task) {
+    share_rows(task.rows, task.width, [&](int64_t first, int64_t end) { kernels().add(task, first, end); });
+}
+
 void rope(const RopeTask& task) {
     // Every layer of a step asks for the same angles, and queries and keys are turned together: kept from call to call.
     static thread_local struct {

@@ -14,7 +14,8 @@ struct Rows {
     int64_t stride;
 };
 
-// out[r] = x[r] / sqrt(mean of x[r]^2 + eps) * weight, [rows, width]; `out` has no gaps.
+// out[r] = x[r] / sqrt(mean of x[r]^2 + eps) * weight, [rows, width]; `out` has no gaps. Of x + added where there is
+// something to add, a residual say: that sum, rounded, is left in `sum`. Neither has gaps, and both may be one.
 struct NormTask {
     Rows x;
     const void* weight;
@@ -24,6 +25,8 @@ struct NormTask {
     int64_t rows;
     int64_t width;
     float eps;
+    const void* added = nullptr;
+    void* sum = nullptr;
 };
 void rms_norm(const NormTask& task);
 
@@ -52,12 +55,24 @@ struct GateTask {
 };
 void silu_mul(const GateTask& task);
 
+// out = a + b, [rows, width]; none has gaps, and `out` may be one of them.
+struct AddTask {
+    const void* a;
+    const void* b;
+    void* out;
+    Float type;
+    int64_t rows;
+    int64_t width;
+};
+void add(const AddTask& task);
+
 // The kernels of one instruction set, for a range of rows.
 struct RowsKernels {
     void (*rms_norm)(const NormTask& task, int64_t first, int64_t end);
     // `angles` are cosines [rows, size / 2], then as many sines, of all rows of the task.
     void (*rope)(const RopeTask& task, const float* angles, int64_t first, int64_t end);
     void (*silu_mul)(const GateTask& task, int64_t first, int64_t end);
+    void (*add)(const AddTask& task, int64_t first, int64_t end);
 };
 
 extern const RowsKernels kPortableRows;

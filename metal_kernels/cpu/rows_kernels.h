@@ -10,7 +10,21 @@
 namespace glasschat::cpu {
 namespace {
 
-void rms_norm_rows(const NormTask& task, int64_t first, int64_t end) {
+void add_rows(const AddTask& task, int64_t first, int64_t end) {
+    const int64_t from = first * task.width, to = end * task.width;
+    for (int64_t i = from; i < to; i += 16) {
+        const Lanes sum = load_some(task.a, task.type, i, to - i) + load_some(task.b, task.type, i, to - i);
+        store_some(sum, task.out, task.type, i, to - i);
+    }
+}
+
+void rms_norm_rows(const NormTask& given, int64_t first, int64_t end) {
+    NormTask task = given;
+    if (task.added) {
+        const AddTask both{task.x.start, task.added, task.sum, task.type, task.rows, task.width};
+        add_rows(both, first, end);
+        task.x = {task.sum, task.width};
+    }
     for (int64_t row = first; row < end; row++) {
         const int64_t from = row * task.x.stride, to = row * task.width;
         Lanes squares = Lanes::zero();
@@ -64,7 +78,7 @@ void silu_mul_rows(const GateTask& task, int64_t first, int64_t end) {
     }
 }
 
-constexpr RowsKernels kRows = {rms_norm_rows, rope_rows, silu_mul_rows};
+constexpr RowsKernels kRows = {rms_norm_rows, rope_rows, silu_mul_rows, add_rows};
 
 }  // namespace
 }  // namespace glasschat::cpu

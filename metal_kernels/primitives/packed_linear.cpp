@@ -76,6 +76,10 @@ std::vector<int64_t> checked(const cpu::PackedMatrix& matrix, const mx::array& i
     return {first, first + wanted.size()};
 }
 
+void int8_or_exact(const cpu::PackedMatrix& matrix, const cpu::Activations& activations) {
+    matrix.quantized() ? cpu::int8_matmul(matrix, activations) : cpu::matmul(matrix, activations);
+}
+
 class PackedLinear : public CpuPrimitive {
   public:
     PackedLinear(mx::Stream stream, Matrix matrix, Rounding rounding)
@@ -95,10 +99,7 @@ class PackedLinear : public CpuPrimitive {
         encoder.set_output_array(y);
         const cpu::Activations activations{x.data<void>(), y.data<void>(), float_type(x.dtype(), "activations"),
                                            static_cast<int64_t>(x.size()) / matrix_->columns()};
-        const auto multiply = rounding_ == Rounding::int8       ? cpu::int8_matmul
-                              : rounding_ == Rounding::bfloat16 ? cpu::bf16_matmul
-                                                                : cpu::matmul;
-        encoder.dispatch([matrix = matrix_, activations, multiply] { multiply(*matrix, activations); });
+        encoder.dispatch([matrix = matrix_, activations, multiply = multiply(rounding_)] { multiply(*matrix, activations); });
     }
 
   private:
@@ -107,6 +108,20 @@ class PackedLinear : public CpuPrimitive {
 };
 
 }  // namespace
+
+Rounding rounding_named(std::string_view name) {
+    if (name == "bfloat16") {
+        return Rounding::bfloat16;
+    }
+    need(name == "int8" || name == "exact", std::string(name) + " is no way of rounding activations");
+    return name == "int8" ? Rounding::int8 : Rounding::none;
+}
+
+cpu::Multiply multiply(Rounding rounding) {
+    return rounding == Rounding::int8       ? int8_or_exact
+           : rounding == Rounding::bfloat16 ? cpu::bf16_matmul
+                                            : cpu::matmul;
+}
 
 Matrix pack(const mx::array& weight, const std::optional<mx::array>& bias) {
     need(weight.ndim() == 2, "a matrix has two dimensions");

@@ -3,8 +3,10 @@
 
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <tuple>
 
+#include "cpu/matmul.h"
 #include "cpu/packing.h"
 #include "mlx/array.h"
 
@@ -12,7 +14,7 @@ namespace glasschat {
 
 namespace mx = mlx::core;
 
-using Matrix = std::shared_ptr<const cpu::PackedMatrix>;
+using cpu::Matrix;
 
 // Packs a matrix of floats [O, I], or one in MLX's affine quantization: words [O, I * bits / 32] of uint32 with scales
 // and biases [O, I / group_size]. `bias` [O] is the layer's own. Throws std::invalid_argument for any other shape or
@@ -29,6 +31,12 @@ std::tuple<mx::array, mx::array, mx::array> unpack(const Matrix& matrix, const s
 mx::array take_rows(const Matrix& matrix, const mx::array& ids, mx::Dtype type);
 
 enum class Rounding { none, bfloat16, int8 };
+
+// What exact, bfloat16 and int8 mean; int8 takes what is not quantized as it is. Throws std::invalid_argument.
+Rounding rounding_named(std::string_view name);
+
+// What multiplies activations that are rounded so.
+cpu::Multiply multiply(Rounding rounding);
 
 // x [..., I] times the matrix plus its bias: [..., O] in x's type, which is float32, bfloat16 or float16. x may be
 // rounded first; Rounding::int8 takes a quantized matrix.

@@ -6,6 +6,7 @@
 
 #include "cpu/attention.h"
 #include "mlx/array.h"
+#include "mlx/backend/cpu/encoder.h"
 
 namespace glasschat {
 
@@ -16,6 +17,27 @@ using Layout = std::shared_ptr<const cpu::Layout>;
 // What keys or values are kept in, seen as [N, P, H, D]: one array of floats, or three of integers in groups, which are
 // words [N, P, H, D * bits / 32] of uint32, scales and biases [N, P, H, D / 32] of float16 (cpu/kv_store.h).
 using Store = std::vector<mx::array>;
+
+// The arrays of a store, seen as [N, P, H, D].
+struct PoolShape {
+    int blocks, block_size, heads, size;
+    int bits;  // 0 for floats
+
+    // Throws std::invalid_argument for arrays that are no store.
+    explicit PoolShape(const Store& store);
+    bool operator==(const PoolShape&) const = default;
+};
+
+// The shape of a layer's keys and values. Throws std::invalid_argument if they differ, or lack a block of the layout.
+PoolShape checked(const Store& keys, const Store& values, const cpu::Layout& layout);
+
+// Throws std::invalid_argument where so many query heads can't share the pool's key heads.
+void check_heads(int64_t heads, const PoolShape& pool);
+
+// Arrays `first` to `first + count` of a primitive's inputs, to be written in place: the outputs share their memory, or
+// are copies where something else holds it. `outputs` are as many.
+cpu::KvRoom room_in(const std::vector<mx::array>& inputs, size_t first, std::vector<mx::array>& outputs, size_t first_output,
+                    const PoolShape& pool, mx::cpu::CommandEncoder& encoder);
 
 // Puts `rows` [T, H, D] into the slots of a step's tokens, in place where nothing else holds the store's arrays. Throws
 // std::invalid_argument for shapes and types that do not belong together, and for a block that the pool does not have.

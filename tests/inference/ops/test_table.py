@@ -11,7 +11,7 @@ from inference.errors import ConfigError
 from inference.ops import agreement, mlx_ops, reference
 from inference.ops.agreement import trusted
 from inference.ops.packing import why_missing
-from inference.ops.table import OPERATIONS, OpTable
+from inference.ops.table import LAYER, OPERATIONS, OpTable
 from inference.ops.weights import Weight
 
 
@@ -19,7 +19,9 @@ from inference.ops.weights import Weight
 def test_one_name_for_all(spec: str, module: object) -> None:
     ops = OpTable.select(spec)
     for name in OPERATIONS:
-        assert getattr(ops, name) is getattr(module, name)
+        assert name == LAYER or getattr(ops, name) is getattr(module, name)
+    layer = next(choice for choice in ops.choices() if choice.operation == LAYER)
+    assert layer.implementation == "parts"
     assert [choice.operation for choice in ops.choices()] == list(OPERATIONS)
     assert all(choice.reason for choice in ops.choices())
 
@@ -51,6 +53,18 @@ def test_a_kernel_that_differs_from_the_reference_is_not_trusted(monkeypatch: py
     agreement._disagreement.cache_clear()
     assert choice.implementation == "mlx"
     assert "differs from the reference by 1e-01 in float32" in choice.reason
+
+
+@pytest.mark.skipif(bool(why_missing()), reason="no native kernels here")
+def test_layers_go_by_parts_where_one_of_these_is_refused_or_where_they_are_themselves() -> None:
+    for spec, refused, reason in [
+        ("auto", {"rope": "it was wrong"}, "not all parts of a layer are our own kernels: rope"),
+        ("auto,silu_mul=mlx", {}, "not all parts of a layer are our own kernels: silu_mul"),
+        ("native", {LAYER: "it was wrong"}, "it was wrong"),
+        ("native,decoder_layer=parts", {}, "asked for by name"),
+    ]:
+        layer = next(c for c in OpTable.select(spec, refused).choices() if c.operation == LAYER)
+        assert (layer.implementation, layer.reason) == ("parts", reason)
 
 
 def test_exceptions() -> None:
