@@ -65,54 +65,163 @@ void load_queries(const AttentionTask& task, const AttentionPiece& piece, float*
     }
 }
 
-// `count` elements of a store from `index` on as one vector; zeros fill it up. Both are multiples of 16 for integers.
-GLASSCHAT_INLINE inline Lanes load_kept(const KvStore& store, int64_t index, int64_t count) {
-    if (store.bits == 0) {
-        return load_some(store.elements, store.type, index, count);
+constexpr int kOuterCaches = 1;
+
+// What keys or values are kept as, decided once: elements from `index` on as one vector. Of floats `count` elements, with
+// zeros to fill it up; integers come in whole groups.
+template <Float Type>
+struct KeptFloats {
+    const void* elements;
+
+    explicit KeptFloats(const KvStore& store) : elements(store.elements) {}
+
+    GLASSCHAT_INLINE Lanes load(int64_t index) const { return load_numbers(elements, Type, index); }
+    GLASSCHAT_INLINE Lanes load(int64_t index, int64_t count) const { return load_some(elements, Type, index, count); }
+    // Asks for `count` elements ahead of their use: rows of different tokens are too far apart for the processor to guess.
+    // Into the outer caches, because the innermost can wait for but a few lines at a time.
+    GLASSCHAT_INLINE void fetch(int64_t index, int64_t count) const {
+        const auto* from = static_cast<const uint8_t*>(elements) + index * bytes(Type);
+        for (int64_t line = 0; line < count * bytes(Type); line += kLine) {
+            __builtin_prefetch(from + line, 0, kOuterCaches);
+        }
     }
-    const auto* elements = static_cast<const uint8_t*>(store.elements);
-    const int64_t group = index / kKvGroup;
-    const Lanes scale = Lanes::all(numbers::from_f16(store.scales[group]));
-    const Lanes bias = Lanes::all(numbers::from_f16(store.biases[group]));
-    if (store.bits == 8) {
-        return bias.plus_product(Lanes::load_bytes(elements + index), scale);
+
+    static constexpr int64_t kLine = 64;
+};
+
+template <int Bits>
+struct KeptIntegers {
+    const uint8_t* elements;
+    const uint16_t *scales, *biases;
+
+    explicit KeptIntegers(const KvStore& store)
+        : elements(static_cast<const uint8_t*>(store.elements)), scales(store.scales), biases(store.biases) {}
+
+    GLASSCHAT_INLINE Lanes load(int64_t index) const {
+        const int64_t group = index / kKvGroup;
+        const Lanes scale = Lanes::all(numbers::from_f16(scales[group]));
+        const Lanes bias = Lanes::all(numbers::from_f16(biases[group]));
+        if constexpr (Bits == 8) {
+            return bias.plus_product(Lanes::load_bytes(elements + index), scale);
+        }
+        uint8_t digits[16];
+        for (int i = 0; i < 8; i++) {
+            const uint8_t two = elements[index / 2 + i];
+            digits[2 * i] = two & 15;
+            digits[2 * i + 1] = two >> 4;
+        }
+        return bias.plus_product(Lanes::load_bytes(digits), scale);
     }
-    uint8_t digits[16];
-    for (int i = 0; i < 8; i++) {
-        const uint8_t two = elements[index / 2 + i];
-        digits[2 * i] = two & 15;
-        digits[2 * i + 1] = two >> 4;
+    GLASSCHAT_INLINE Lanes load(int64_t index, int64_t) const { return load(index); }
+    GLASSCHAT_INLINE void fetch(int64_t index, int64_t) const {
+        __builtin_prefetch(elements + index * Bits / 8, 0, kOuterCaches);
     }
-    return bias.plus_product(Lanes::load_bytes(digits), scale);
+};
+
+// Calls body(keys, values); both are kept alike.
+template <class Body>
+void with_kept(const KvStore& keys, const KvStore& values, const Body& body) {
+    if (keys.bits == 8) {
+        body(KeptIntegers<8>(keys), KeptIntegers<8>(values));
+    } else if (keys.bits == 4) {
+        body(KeptIntegers<4>(keys), KeptIntegers<4>(values));
+    } else if (keys.type == Float::f32) {
+        body(KeptFloats<Float::f32>(keys), KeptFloats<Float::f32>(values));
+    } else if (keys.type == Float::bf16) {
+        body(KeptFloats<Float::bf16>(keys), KeptFloats<Float::bf16>(values));
+    } else {
+        body(KeptFloats<Float::f16>(keys), KeptFloats<Float::f16>(values));
+    }
 }
 
-// Keys and values of `count` tokens from `first` on. Vectors past the last token are zero.
-void load_context(const AttentionTask& task, const AttentionPiece& piece, int64_t first, int64_t count,
+// How many keys are asked for before they are looked at. Multiples of 16.
+constexpr int64_t kKeysAhead = 32;
+constexpr int64_t kPlaces = kKeysAtOnce + kKeysAhead;
+
+// Where `count` tokens from `first` on have their elements; the last of them fills up all kPlaces.
+void find_places(const AttentionTask& task, const AttentionPiece& piece, int64_t first, int64_t count, int64_t* places) {
+    const int64_t block = task.layout.block_size(), step = task.kv_heads * task.size;
+    for (int64_t i = 0; i < count;) {
+        const int64_t position = first + i, left = block - position % block;
+        int64_t place = (task.layout.slot(piece.sequence, position) * task.kv_heads + piece.kv_head) * task.size;
+        for (const int64_t end = i + left < count ? i + left : count; i < end; i++, place += step) {
+            places[i] = place;
+        }
+    }
+    for (int64_t i = count; i < kPlaces; i++) {
+        places[i] = places[count - 1];
+    }
+}
+
+// Keys, turned over, and values of `count` tokens, for many rows to share.
+template <class Kept>
+void load_context(const Kept& keys, const Kept& values, const int64_t* places, int64_t count, int64_t size,
                   const Scratch& scratch) {
-    const int64_t width = padded(task.size);
-    int64_t places[kKeysAtOnce];
-    for (int64_t i = 0; i < count; i++) {
-        places[i] = (task.layout.slot(piece.sequence, first + i) * task.kv_heads + piece.kv_head) * task.size;
-    }
+    const int64_t width = padded(size);
     for (int64_t key = 0; key < count; key += 16) {
-        const int64_t rest = count - key;
-        for (int64_t i = 0; i < task.size; i += 16) {
-            Lanes rows[16];
-            for (int64_t k = 0; k < 16; k++) {
-                rows[k] = k < rest ? load_kept(task.keys, places[key + k] + i, task.size - i)
-                                   : Lanes::zero();
-            }
-            Lanes::transpose(rows);
-            for (int64_t k = 0; k < 16; k++) {
-                rows[k].store(scratch.keys + (i + k) * kKeysAtOnce + key);
-            }
+        for (int64_t i = 0; i < size; i += 16) {
+            Lanes block[16];
+            unroll<16>([&](auto k) GLASSCHAT_INLINE { block[k] = keys.load(places[key + k] + i, size - i); });
+            Lanes::transpose(block);
+            unroll<16>([&](auto k) GLASSCHAT_INLINE { block[k].store(scratch.keys + (i + k) * kKeysAtOnce + key); });
         }
-        for (int64_t k = 0; k < 16 && k < rest; k++) {
-            for (int64_t i = 0; i < task.size; i += 16) {
-                load_kept(task.values, places[key + k] + i, task.size - i).store(scratch.values + (key + k) * width + i);
+        for (int64_t k = key; k < key + 16 && k < count; k++) {
+            for (int64_t i = 0; i < size; i += 16) {
+                values.load(places[k] + i, size - i).store(scratch.values + k * width + i);
             }
         }
     }
+}
+
+// Few rows read keys and values where they are kept: writing them down turned over would cost more than it saves. Head
+// sizes are whole vectors. Scores of `count` keys for `Rows` rows; the values are fetched for mix_rows, and keys for the
+// next call.
+template <int Rows, class Kept>
+void score_rows(const Kept& keys, const Kept& values, const int64_t* places, int64_t count, int64_t size,
+                const float* queries, float* scores) {
+    for (int64_t key = 0; key < count; key += 16) {
+        Lanes sums[Rows];
+        unroll<Rows>([&](auto row) GLASSCHAT_INLINE { sums[row] = Lanes::zero(); });
+        for (int64_t i = 0; i < size; i += 16) {
+            Lanes block[16];
+            unroll<16>([&](auto k) GLASSCHAT_INLINE { block[k] = keys.load(places[key + k] + i); });
+            Lanes::transpose(block);
+            unroll<16>([&](auto k) GLASSCHAT_INLINE {
+                unroll<Rows>([&](auto row) GLASSCHAT_INLINE {
+                    sums[row] = sums[row].plus_product(block[k], Lanes::all(queries[row * size + i + k]));
+                });
+            });
+        }
+        unroll<Rows>([&](auto row) GLASSCHAT_INLINE { sums[row].store(scores + row * kKeysAtOnce + key); });
+        unroll<16>([&](auto k) GLASSCHAT_INLINE {
+            values.fetch(places[key + k], size);
+            keys.fetch(places[key + kKeysAhead + k], size);
+        });
+    }
+}
+
+// mixed [Rows, size] += weights [Rows, count] times the values.
+template <int Rows, class Kept>
+void mix_rows(const Kept& values, const int64_t* places, int64_t count, int64_t size, const float* weights,
+              float* mixed) {
+    in_runs<kAttentionTiles>(0, size / 16, [&](auto tiles, int64_t tile) GLASSCHAT_INLINE {
+        float* out = mixed + tile * 16;
+        Lanes sums[Rows][tiles];
+        unroll<Rows * tiles>([&](auto i) GLASSCHAT_INLINE {
+            sums[i / tiles][i % tiles] = Lanes::load(out + i / tiles * size + i % tiles * 16);
+        });
+        for (int64_t k = 0; k < count; k++) {
+            Lanes row[tiles];
+            unroll<tiles>([&](auto t) GLASSCHAT_INLINE { row[t] = values.load(places[k] + (tile + t) * 16); });
+            unroll<Rows>([&](auto r) GLASSCHAT_INLINE {
+                const Lanes weight = Lanes::all(weights[r * kKeysAtOnce + k]);
+                unroll<tiles>([&](auto t) GLASSCHAT_INLINE { sums[r][t] = sums[r][t].plus_product(row[t], weight); });
+            });
+        }
+        unroll<Rows * tiles>([&](auto i) GLASSCHAT_INLINE {
+            sums[i / tiles][i % tiles].store(out + i / tiles * size + i % tiles * 16);
+        });
+    });
 }
 
 // Turns a row's scores into weights; `seen` of them count. Returns how much less all earlier weights now are.
@@ -147,6 +256,48 @@ GLASSCHAT_INLINE inline float weigh(float* scores, int64_t seen, float& largest,
     return factor;
 }
 
+template <class Kept>
+void attend_to(const Kept& keys, const Kept& values, const AttentionTask& task, const AttentionPiece& piece,
+               const PartialRows& partial, const Scratch& scratch) {
+    const int64_t share = task.heads / task.kv_heads, size = task.size, width = padded(size);
+    const int64_t rows = (piece.end_query - piece.first_query) * share;
+    const bool few = rows <= kAttentionRows && size == width;
+    // Query i of a sequence stands at this position more than i.
+    const int64_t before = task.layout.context_len(piece.sequence) - task.layout.query_len(piece.sequence);
+    for (int64_t first = piece.first_key; first < piece.end_key; first += kKeysAtOnce) {
+        const int64_t count = piece.end_key - first < kKeysAtOnce ? piece.end_key - first : kKeysAtOnce;
+        int64_t places[kPlaces];
+        find_places(task, piece, first, piece.end_key - first < kPlaces ? piece.end_key - first : kPlaces, places);
+        if (few) {
+            in_exact_runs<kAttentionRows>(0, rows, [&](auto run, int64_t) {
+                score_rows<run>(keys, values, places, count, size, scratch.queries, scratch.scores);
+            });
+        } else {
+            load_context(keys, values, places, count, size, scratch);
+            multiply(scratch.queries, width, rows, scratch.keys, kKeysAtOnce, size, scratch.scores, false);
+        }
+        for (int64_t row = 0; row < rows; row++) {
+            const int64_t visible = before + piece.first_query + row / share + 1 - first;
+            const int64_t seen = visible < 0 ? 0 : visible < count ? visible : count;
+            const float factor = weigh(scratch.scores + row * kKeysAtOnce, seen, partial.largest[row], partial.sums[row]);
+            if (factor != 1.0f) {
+                const Lanes less = Lanes::all(factor);
+                float* mixed = partial.mixed + row * width;
+                for (int64_t i = 0; i < width; i += 16) {
+                    (Lanes::load(mixed + i) * less).store(mixed + i);
+                }
+            }
+        }
+        if (few) {
+            in_exact_runs<kAttentionRows>(0, rows, [&](auto run, int64_t) {
+                mix_rows<run>(values, places, count, size, scratch.scores, partial.mixed);
+            });
+        } else {
+            multiply(scratch.scores, kKeysAtOnce, rows, scratch.values, width, count, partial.mixed, true);
+        }
+    }
+}
+
 void attend(const AttentionTask& task, const AttentionPiece& piece, const PartialRows& partial, float* room) {
     const int64_t share = task.heads / task.kv_heads, width = padded(task.size);
     const int64_t rows = (piece.end_query - piece.first_query) * share;
@@ -160,26 +311,9 @@ void attend(const AttentionTask& task, const AttentionPiece& piece, const Partia
     for (int64_t i = 0; i < rows * width; i++) {
         partial.mixed[i] = 0;
     }
-    // Query i of a sequence stands at this position more than i.
-    const int64_t before = task.layout.context_len(piece.sequence) - task.layout.query_len(piece.sequence);
-    for (int64_t first = piece.first_key; first < piece.end_key; first += kKeysAtOnce) {
-        const int64_t count = piece.end_key - first < kKeysAtOnce ? piece.end_key - first : kKeysAtOnce;
-        load_context(task, piece, first, count, scratch);
-        multiply(scratch.queries, width, rows, scratch.keys, kKeysAtOnce, task.size, scratch.scores, false);
-        for (int64_t row = 0; row < rows; row++) {
-            const int64_t visible = before + piece.first_query + row / share + 1 - first;
-            const int64_t seen = visible < 0 ? 0 : visible < count ? visible : count;
-            const float factor = weigh(scratch.scores + row * kKeysAtOnce, seen, partial.largest[row], partial.sums[row]);
-            if (factor != 1.0f) {
-                const Lanes less = Lanes::all(factor);
-                float* mixed = partial.mixed + row * width;
-                for (int64_t i = 0; i < width; i += 16) {
-                    (Lanes::load(mixed + i) * less).store(mixed + i);
-                }
-            }
-        }
-        multiply(scratch.scores, kKeysAtOnce, rows, scratch.values, width, count, partial.mixed, true);
-    }
+    with_kept(task.keys, task.values, [&](const auto& keys, const auto& values) {
+        attend_to(keys, values, task, piece, partial, scratch);
+    });
 }
 
 constexpr AttentionKernels kAttention = {attend};
