@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import mlx.core as mx
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import metal_kernels
 from inference.ops import mlx_ops, native, packing, reference
 from inference.ops.kv_store import KVFormat
 from inference.ops.paged import PagedKV
@@ -39,11 +41,22 @@ class Implementation:
         return getattr(self.module, operation)
 
 
-@pytest.fixture(params=[reference, mlx_ops, native], ids=["reference", "mlx", "native"])
-def ops(request: pytest.FixtureRequest) -> Implementation:
-    if request.param is native and packing.why_missing():
-        pytest.skip(packing.why_missing())
-    return Implementation(request.param)
+LEVELS = () if packing.why_missing() else metal_kernels.native.supported_levels()
+IMPLEMENTATIONS = {"reference": reference, "mlx": mlx_ops} | {f"native at {level}": native for level in LEVELS}
+
+
+@pytest.fixture(params=list(IMPLEMENTATIONS))
+def ops(request: pytest.FixtureRequest) -> Iterator[Implementation]:
+    """Each implementation; our own kernels for each instruction set of this processor."""
+    name: str = request.param
+    if IMPLEMENTATIONS[name] is not native:
+        yield Implementation(IMPLEMENTATIONS[name])
+        return
+    module: Any = metal_kernels.native
+    best = module.level()
+    module.set_level(name.split()[-1])
+    yield Implementation(native)
+    module.set_level(best)
 
 
 def property_test(test: Any) -> Any:
@@ -93,7 +106,8 @@ def test_quantized_linear(ops: Implementation, t: int, weight: QuantizedWeight, 
 @given(rows, quantized_weights(mx.bfloat16), seeds)
 def test_quantized_linear_in_bfloat16(ops: Implementation, t: int, weight: QuantizedWeight, seed: int) -> None:
     x = draw_array(seed, t, weight.shape[1], dtype=mx.bfloat16)
-    check(ops.linear(x, weight), oracle.linear(x, weight), mx.bfloat16)
+    # Where the elements themselves are rounded to the type, hundreds of such errors add up.
+    check(ops.linear(x, weight), oracle.linear(x, weight), mx.bfloat16, factor=2)
 
 
 @property_test
