@@ -28,8 +28,16 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="measure another engine in turns with ours: mlx_lm (if installed) or llama.cpp (if llama-batched-bench is "
         "on the path); repeatable",
     )
+    parser.add_argument(
+        "--long-prompt",
+        type=positive,
+        metavar="N",
+        help="measure, too, what three sessions notice of a prompt of N tokens that comes while they are answered, "
+        "with decode_slowdown 2 and without",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    add_engine(parser)
+    # What is measured is how fast prompts are read, not how politely; `--long-prompt` compares both.
+    add_engine(parser, decode_slowdown=0)
     parser.set_defaults(main=main)
 
 
@@ -48,6 +56,7 @@ def main(args: argparse.Namespace) -> int:
         runs=args.runs,
         seed=args.seed,
         peers=args.compare,
+        long_prompt=args.long_prompt,
         progress=lambda what: print(what, file=sys.stderr),
     )
     print(json.dumps(report.as_json(), indent=2) if args.json else report.as_table())

@@ -23,18 +23,19 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_engine(parser: argparse.ArgumentParser) -> None:
-    """One flag for each field of `EngineConfig`; `engine_config` reads them back."""
+def add_engine(parser: argparse.ArgumentParser, **defaults: Any) -> None:
+    """One flag for each field of `EngineConfig`; `engine_config` reads them back. `defaults` are this command's own."""
     group = parser.add_argument_group("engine options")
     types = get_type_hints(EngineConfig)
     for option in fields(EngineConfig):
         flag = "--" + option.name.replace("_", "-")
-        about = f"{option.metadata['help']} (default {_spell(option.default)})".replace("%", "%%")
+        default = defaults.get(option.name, option.default)
+        about = f"{option.metadata['help']} (default {shown(default)})".replace("%", "%%")
         if types[option.name] is bool:
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=option.default, help=about)
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=about)
         else:
             kind = types[option.name]
-            group.add_argument(flag, type=kind, default=option.default, metavar=_metavar(kind), help=about)
+            group.add_argument(flag, type=kind, default=default, metavar=_metavar(kind), help=about)
 
 
 def engine_config(args: argparse.Namespace) -> EngineConfig:
@@ -132,7 +133,8 @@ def _bias(text: str) -> tuple[int, float]:
         raise ConfigError(f"--logit-bias takes ID=X such as 42=-5, not {text!r}") from None
 
 
-def _spell(value: object) -> str:
+def shown(value: object) -> str:
+    """An option's value as it is typed."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return str(value)

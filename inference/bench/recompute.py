@@ -8,6 +8,7 @@ from pathlib import Path
 from inference.engine.engine import Engine
 from inference.model.loader import load
 from inference.protocol import Delta, EngineConfig, Submit, TokenPrompt
+from inference.scheduling.pace import Dictated
 from inference.scheduling.recording import Arrival, Change, Departure, RecordedStep, read
 
 _LIVE = tuple(option.name for option in fields(EngineConfig) if option.metadata["live"])
@@ -31,6 +32,7 @@ def recompute(model: str, file: Path) -> Recomputed:
     config = replace(header.config, num_kv_blocks=header.num_blocks, block_size=header.block_size)
     loaded = load(model, dtype=config.dtype, kernels=config.kernels, activations=config.activations)
     engine = Engine(loaded, config)
+    engine.pace = pace = Dictated()
     same = 0
     for entry in recording.entries:
         match entry:
@@ -43,6 +45,7 @@ def recompute(model: str, file: Path) -> Recomputed:
             case Change(config=changed):
                 engine.configure({name: getattr(changed, name) for name in _LIVE})
             case RecordedStep():
+                pace.pace = entry.pace
                 found = {e.request_id: e.token_ids for e in engine.step() if isinstance(e, Delta) and e.token_ids}
                 for output in entry.outputs:
                     now = found.get(output.request_id, ())

@@ -12,8 +12,9 @@ from inference.errors import ConfigError
 from inference.scheduling import what_if
 from inference.scheduling.recording import Recording, read
 from inference.scheduling.replay import Replayed, replay
+from inference.scheduling.step_time import StepTime
 from inference.scheduling.trace import trace
-from inference.scheduling.what_if import Outcome, StepTime
+from inference.scheduling.what_if import Outcome
 from inference.scheduling.workloads import MadeUp as MadeUp
 from inference.scheduling.workloads import made_up
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from inference.bench.intrusion import SESSIONS
 from inference.bench.measure import Result, Spread
 from inference.bench.operations import StepTimes
 from inference.machine import core_count, processor_name
@@ -47,6 +48,7 @@ def as_json(report: Report) -> dict[str, object]:
         "efficiencies": [asdict(each) for each in report.efficiencies],
         "operations": [asdict(step) for step in report.steps],
         "memory": asdict(report.memory),
+        "intrusions": [asdict(each) for each in report.intrusions],
         "comparisons": [asdict(each) for each in report.comparisons],
     }
 
@@ -75,6 +77,7 @@ def as_table(report: Report) -> str:
         "",
         "decode tok/s counts the output of all sessions together; TTFT is the median over the sessions.",
         "",
+        *_intrusion_lines(report),
         *_comparison_lines(report),
         *_limit_lines(report),
         "",
@@ -83,6 +86,29 @@ def as_table(report: Report) -> str:
         *(line for step in report.steps for line in ("", *_operation_lines(step))),
     ]
     return "\n".join(lines)
+
+
+def _intrusion_lines(report: Report) -> list[str]:
+    if not report.intrusions:
+        return []
+    rows = [
+        [
+            str(each.slowdown) if each.slowdown else "no limit",
+            duration(each.alone.median),
+            duration(each.beside.median),
+            _ratio(each.ratio),
+            duration(each.longest.median),
+            duration(each.ttft.median),
+        ]
+        for each in report.intrusions
+    ]
+    head = ["decode_slowdown", "ITL alone", "ITL beside it", "ratio", "longest", "its TTFT"]
+    return [
+        f"{SESSIONS} sessions are being answered when a prompt of {report.intrusions[0].prompt_tokens} tokens comes:",
+        "",
+        *_columns([head, *rows]),
+        "",
+    ]
 
 
 def _comparison_lines(report: Report) -> list[str]:
@@ -147,7 +173,7 @@ def _operation_lines(step: StepTimes) -> list[str]:
         for each in step.operations
     ]
     return [
-        f"{step.title}, operation by operation:",
+        f"{step.title}: {duration(step.together)} in one go; operation by operation:",
         *_columns([["operation", "by", "calls", "time", "share"], *rows]),
     ]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from inference.bench.intrusion import SHIELDED, Intrusion, intrude
 from inference.bench.limits import Efficiency, Limits, Work, measure_limits
 from inference.bench.measure import Result, measure, run_once
 from inference.bench.memory import Memory
@@ -31,6 +32,8 @@ class Report:
     memory: Memory
     comparisons: tuple[Comparison, ...]
     """Of each workload with each peer, if any was asked for."""
+    intrusions: tuple[Intrusion, ...]
+    """A long prompt beside sessions that decode, with the option that shields them and without, if asked for."""
 
     def as_json(self) -> dict[str, object]:
         return as_json(self)
@@ -49,6 +52,7 @@ def bench(
     runs: int,
     seed: int,
     peers: Sequence[str] = (),
+    long_prompt: int | None = None,
     progress: Callable[[str], None],
 ) -> Report:
     """Measure one workload for each number of concurrent sessions, and `peers` in turns with it.
@@ -67,6 +71,11 @@ def bench(
             f"measuring {sessions} session{'s' * (sessions > 1)}, {prompt_tokens} + {gen_tokens} tokens, {runs} runs"
         )
         results.append(measure(engine, Workload(prompt_tokens, gen_tokens, sessions, seed), runs=runs, avoid=avoid))
+    intrusions = [
+        intrude(engine, long_prompt, slowdown, runs=runs, avoid=avoid, progress=progress)
+        for slowdown in (SHIELDED, 0)
+        if long_prompt
+    ]
     memory = Memory.of(llm)  # before the probes and the peers, which take some of their own
     comparisons = [
         compared(
@@ -93,6 +102,7 @@ def bench(
         _steps(llm, results[-1].workload, in_force),
         memory,
         tuple(comparisons),
+        tuple(intrusions),
     )
 
 

@@ -49,6 +49,7 @@ from inference.protocol import (
     TokenCount,
 )
 from inference.sampling.sampler import Sampled, sample
+from inference.scheduling.pace import Pace, Pacing
 from inference.scheduling.plan import Limits, Plan
 from inference.scheduling.recording import Header
 from inference.scheduling.request import Request
@@ -79,6 +80,8 @@ class Engine:
         self._scheduler.limits = Limits.of(self._options.in_force)
         self._live: dict[str, Generation] = {}
         self._trial = Trial()
+        self.pace: Pacing = Pace()
+        """What says how much prefill goes beside decodes."""
         self._ended: list[tuple[str, FinishReason]] = []
         """Requests that ended since the last step record."""
         self._steps = 0
@@ -165,6 +168,12 @@ class Engine:
         before = self._options.in_force
         self._options.request(requested, settled(requested, ops, self.model_info, self._runner.kept))
         now = self._options.in_force
+        if (now.kernels, now.activations, now.kv_cache_dtype) != (
+            before.kernels,
+            before.activations,
+            before.kv_cache_dtype,
+        ):
+            self.pace.forget()
         if now.activations != before.activations:
             self._scheduler.forget_prefixes()
         if now.kv_layout != before.kv_layout:
@@ -252,7 +261,10 @@ class Engine:
         if self._trial.active and not self._scheduler.has_work:
             for generation in self._trial.next():
                 self._scheduler.add(generation.request)
-        plan = self._scheduler.schedule()
+        scheduler = self._scheduler
+        slowdown = self._options.in_force.decode_slowdown
+        pace = self.pace.prefill(slowdown, scheduler.decoding, scheduler.prefilling)
+        plan = scheduler.schedule(pace)
         clock.lap("schedule")
         for chunk in plan.chunks:
             self._live[chunk.request.request_id].computed(clock.began)
@@ -281,8 +293,11 @@ class Engine:
             config=self._options.in_force,
             lookups=plan.lookups,
             changed_blocks=self._scheduler.block_changes(),
+            pace=pace,
         )
         self._ended.clear()
+        if not failed:
+            self.pace.observe(record.scheduled, record.phases.total)
         if self._recorder:
             self._recorder.step(record, failed=failed)
             if failed or self._recorder.problem:

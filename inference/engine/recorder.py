@@ -76,6 +76,7 @@ class Recorder:
                 outputs,
                 blocks.used,
                 blocks.cached,
+                record.pace,
                 failed,
             )
         )

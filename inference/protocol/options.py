@@ -34,6 +34,13 @@ class EngineConfig:
         "compute a long prompt in pieces that fit the budget, beside the decodes of other requests",
         live=True,
     )
+    decode_slowdown: int = _option(
+        2,
+        "how many times as long as its decodes alone a step may take because of prefill beside them, by what the last "
+        "steps took; 0 for as long as the budget makes it",
+        live=True,
+        at_least=0,
+    )
     scheduling_policy: str = _option(
         "fcfs",
         "who is admitted and gets tokens first: fcfs (first come first served), shortest (least left to compute), "

@@ -20,6 +20,7 @@ class WaitReason(StrEnum):
     """Why a request got no tokens in a step, or fewer than it wanted."""
 
     BUDGET = "token budget spent"
+    PACED = "held back for others' next tokens"
     BATCH_FULL = "batch full"
     BLOCKS = "too few free blocks"
     BEHIND = "behind an earlier request"
@@ -158,6 +159,8 @@ class StepRecord:
     """In the prefix cache, where that is in force."""
     changed_blocks: tuple[BlockChange, ...] = ()
     """Blocks that are held by others than before, or hold something else; the rest are as they were."""
+    pace: int | None = None
+    """The most prefill tokens that the step might have, so that its decodes need not wait; None for any number."""
 
     @property
     def prefill_tokens(self) -> int:

@@ -84,6 +84,8 @@ class RecordedStep:
     used_blocks: int
     cached_blocks: int
     """Free, and with content."""
+    pace: int | None = None
+    """The most prefill tokens that the step might have."""
     failed: bool = False
     """The step could not be computed; its requests are tried one by one, which a replay can't repeat."""
 

@@ -47,7 +47,7 @@ def replay(recording: Recording) -> Replayed:
             case RecordedStep():
                 if entry.failed:
                     return Replayed(done, f"step {entry.step} could not be computed when this was recorded")
-                if difference := compare(entry, scheduler.schedule()):
+                if difference := compare(entry, scheduler.schedule(entry.pace)):
                     return Replayed(done, difference)
                 for output in entry.outputs:
                     scheduler.append(live[output.request_id], output.token_id)

@@ -25,8 +25,9 @@ class Scheduler:
     """Continuous batching over a pool of blocks.
 
     Order within a step: running decodes (one token each, so that nobody who is already talking waits), then running
-    prefills, then admissions; within each of these, that of the policy. Where blocks run out the latest arrival is
-    preempted: its blocks are freed and it is computed again later. So the earliest running request always makes
+    prefills (with half of the rest if anybody waits), then admissions, then running prefills with what is left; in each
+    of these, that of the policy. So a long prompt does not keep short ones out. Where blocks run out the latest arrival
+    is preempted: its blocks are freed and it is computed again later. So the earliest running request always makes
     progress, and since none is accepted that exceeds the pool, every request ends.
     """
 
@@ -169,12 +170,26 @@ class Scheduler:
 
     # --- the step ---
 
-    def schedule(self) -> Plan:
-        """Plan one step and carry it out in the books: blocks are allocated and `num_computed_tokens` advanced."""
-        step = _Step(self)
+    @property
+    def decoding(self) -> list[Request]:
+        """Those that are due one token in the next step."""
+        return [request for request in self._running if request.is_decode]
+
+    @property
+    def prefilling(self) -> list[Request]:
+        """Running requests that have more to compute before they decode."""
+        return [request for request in self._running if not request.is_decode]
+
+    def schedule(self, pace: int | None = None) -> Plan:
+        """Plan one step and carry it out in the books: blocks are allocated and `num_computed_tokens` advanced.
+
+        `pace` is the most prefill that those who decode in this step shall wait for; without chunks it can't be kept.
+        """
+        step = _Step(self, pace)
         step.decode_running()
         step.prefill_running()
         step.admit_waiting()
+        step.prefill_more()
         return step.finish()
 
     def _blocks_for(self, num_tokens: int) -> int:
@@ -235,12 +250,20 @@ class Scheduler:
 class _Step:
     """The making of one plan; lives no longer than that."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, pace: int | None) -> None:
         self.scheduler = scheduler
         self.limits = scheduler.limits
+        self.chunked = scheduler.limits.enable_chunked_prefill
         self.budget = scheduler.limits.max_num_batched_tokens
-        self.unmet = 0
-        """Tokens that those before were denied for want of budget: more of it would go to them first."""
+        self.pace = self.budget if pace is None or not self.chunked else pace
+        """Prefill tokens left of what the decodes shall wait for."""
+        self.denied_decodes = 0
+        self.running_prefills: list[Request] = []
+        self.wanted: dict[Request, int] = {}
+        """By each prefill that came up for tokens and was not short of blocks, in order."""
+        self.admitted: set[Request] = set()
+        self.spent = 0
+        """Prefill tokens granted."""
         self.grants: dict[Request, int] = {}
         self.preempted: list[Request] = []
         self.unscheduled: list[Unscheduled] = []
@@ -252,15 +275,36 @@ class _Step:
             if request.state is not RequestState.RUNNING:
                 continue  # gave way to an earlier one in this very loop
             if self.budget < 1:
-                self._deny_budget(request, 1, 1)
+                self.denied_decodes += 1
+                self._deny(request, WaitReason.BUDGET, self.denied_decodes)
             elif self._make_room(request, 1):
                 self._grant(request, 1)
 
     def prefill_running(self) -> None:
-        for request in self._in_order(r for r in self.scheduler._running if not r.is_decode):
-            if request.state is not RequestState.RUNNING:
+        """Those that wait, if any, are left half of the step, until it is known what they take of it."""
+        self.running_prefills = self._in_order(r for r in self.scheduler._running if not r.is_decode)
+        shared = self.chunked and self.scheduler._waiting
+        share = -(-min(self.budget, self.pace) // 2) if shared else self.budget
+        for request in self.running_prefills:
+            if request.state is RequestState.RUNNING:
+                share -= self._prefill(request, share)
+
+    def prefill_more(self) -> None:
+        """Running prefills get what those that waited have left."""
+        for request in self.running_prefills:
+            had = self.grants.get(request, 0)
+            missing = self.wanted.get(request, 0) - had
+            if request.state is not RequestState.RUNNING or missing <= 0:
                 continue
-            self._prefill(request)
+            allowed = self._allowance(missing) if self.chunked else 0
+            more = self._within_blocks(request, allowed)
+            if more:
+                self._grant(request, more)
+            if more < allowed:
+                blocks = self.scheduler._growth(request, had + allowed) - self.scheduler._pool.num_free
+                self._deny(request, WaitReason.BLOCKS, blocks)
+            elif more < missing:
+                self._deny_tokens(request)
 
     def admit_waiting(self) -> None:
         """Strictly in order: the first that can't be admitted holds up all behind it."""
@@ -317,60 +361,103 @@ class _Step:
         if self.limits.enable_prefix_caching:
             lookup = PrefixLookup(request.request_id, request.session, request.num_tokens, request.cached_tokens)
             self.lookups.append(lookup)
-        self._prefill(request)
+        self.admitted.add(request)
+        self._prefill(request, self.budget)
+        if self.grants.get(request, 0) < self.wanted.get(request, 0):
+            self._deny_tokens(request)
 
-    def _prefill(self, request: Request) -> None:
-        """Give a running request as much of its gap as budget and blocks allow."""
+    def _prefill(self, request: Request, at_most: int) -> int:
+        """Give a running request as much of its gap as tokens and blocks allow; returns how much."""
         wanted = request.num_uncomputed_tokens
-        allowed = self._allowance(wanted)
-        if allowed < 1:
-            self._deny_budget(request, self._least(wanted), wanted)
-            return
-        granted = self._fit_blocks(request, allowed)
+        allowed = self._allowance(wanted, at_most)
+        granted = self._fit_blocks(request, allowed) if allowed else 0
         if granted:
             self._grant(request, granted)
-            if granted < allowed:
-                missing = self.scheduler._growth(request, allowed) - self.scheduler._pool.num_free
-                self._deny(request, WaitReason.BLOCKS, missing)
-            elif granted < wanted:
-                self._deny_budget(request, wanted - granted, wanted - granted)
+        if request.state is not RequestState.RUNNING:
+            return 0  # it had to give way itself, and is told so
+        if granted < allowed:
+            missing = self.scheduler._growth(request, allowed) - self.scheduler._pool.num_free
+            self._deny(request, WaitReason.BLOCKS, missing)
+        else:
+            self.wanted[request] = wanted
+        return granted
 
-    def _allowance(self, wanted: int) -> int:
-        """Tokens of a prefill that the budget allows: any part of it, or without chunking all or nothing.
+    def _allowance(self, wanted: int, at_most: int | None = None) -> int:
+        """Tokens of a prefill that budget and pace allow: any part of it, or without chunking all or nothing.
 
         Without chunking, the first prefill of a step is let through whatever its length, or a prompt longer than the
         budget could never run. That long step is what chunking is there to avoid.
         """
-        if self.limits.enable_chunked_prefill:
-            return min(wanted, self.budget)
+        if self.chunked:
+            return max(0, min(wanted, self.budget, self.pace, self.budget if at_most is None else at_most))
         first = not any(not request.is_decode for request in self.grants)
         return wanted if wanted <= self.budget or first else 0
 
     def _fit_blocks(self, request: Request, num_tokens: int) -> int:
         """How many of `num_tokens` find room: all of them, or with chunking as many as the free blocks hold."""
-        scheduler = self.scheduler
-        if not self._make_room(request, 1 if self.limits.enable_chunked_prefill else num_tokens):
+        if not self._make_room(request, 1 if self.chunked else num_tokens):
             return 0
+        return self._within_blocks(request, num_tokens)
+
+    def _within_blocks(self, request: Request, num_tokens: int) -> int:
+        """How many of `num_tokens` more the blocks hold that it has or that are free."""
+        scheduler = self.scheduler
         room = (len(request.block_table) + scheduler._pool.num_free) * scheduler.block_size
-        return min(num_tokens, room - request.num_computed_tokens)
+        return min(num_tokens, room - request.num_computed_tokens - self.grants.get(request, 0))
 
     def _grant(self, request: Request, num_tokens: int) -> None:
+        """More for a request than it may have been given already."""
         scheduler = self.scheduler
-        scheduler._hold(request, scheduler._pool.allocate(scheduler._growth(request, num_tokens)))
+        total = self.grants.get(request, 0) + num_tokens
+        scheduler._hold(request, scheduler._pool.allocate(scheduler._growth(request, total)))
+        self._count(request, num_tokens)
+        self.grants[request] = total
+
+    def _count(self, request: Request, num_tokens: int) -> None:
         self.budget -= num_tokens
-        self.grants[request] = num_tokens
+        if not request.is_decode:
+            self.pace -= num_tokens
+            self.spent += num_tokens
 
     def _least(self, wanted: int) -> int:
         """Tokens below which a prefill gets nothing."""
-        return 1 if self.limits.enable_chunked_prefill else wanted
+        return 1 if self.chunked else wanted
 
     def _deny_robbed(self, request: Request) -> None:
         missing = self._shortage(request, self.scheduler._cached_prefix(request))
         self._deny(request, WaitReason.PREEMPTED_NOW, missing)
 
-    def _deny_budget(self, request: Request, least: int, wanted: int) -> None:
-        self._deny(request, WaitReason.BUDGET, self.unmet + least - self.budget)
-        self.unmet += wanted
+    def _deny_tokens(self, request: Request) -> None:
+        """A prefill that got fewer tokens than it wanted, none perhaps."""
+        self._deny(request, *self._shortfall(request, self.wanted[request]))
+
+    def _shortfall(self, request: Request, wanted: int) -> tuple[WaitReason, int]:
+        """Which of budget and pace a prefill is short of, and by how much before it gets all, or something at last.
+
+        What is added goes to others, too: to those before it, and half of it to the other side, of those that run and
+        those that wait, until these have all they want.
+        """
+        running = request in self.running_prefills
+        before = others = 0
+        for other, tokens in self.wanted.items():
+            if other is request:
+                continue
+            if (other in self.admitted) == running:
+                others += tokens
+            else:
+                before += tokens
+        if running:
+            before = sum(self.wanted.get(r, 0) for r in self.running_prefills[: self.running_prefills.index(request)])
+        if request in self.grants:
+            needed = before + wanted + others
+        elif self.chunked:
+            needed = before + 1 + min(others, before + (not running))
+        else:
+            needed = before + others + wanted
+        # Budget and pace as they were before the first prefill.
+        if self.pace < self.budget:
+            return WaitReason.PACED, needed - (self.pace + self.spent)
+        return WaitReason.BUDGET, needed + self.denied_decodes - (self.budget + self.spent)
 
     def _deny(self, request: Request, reason: WaitReason, missing: int) -> None:
         self.unscheduled.append(Unscheduled(request.request_id, request.session, reason, max(1, missing)))
@@ -386,7 +473,8 @@ class _Step:
         return True
 
     def _preempt(self, victim: Request) -> None:
-        self.budget += self.grants.pop(victim, 0)
+        self._count(victim, -self.grants.pop(victim, 0))
+        self.wanted.pop(victim, None)
         self.unscheduled = [u for u in self.unscheduled if u.request_id != victim.request_id]
         self.scheduler._preempt(victim)
         self.preempted.append(victim)
@@ -397,7 +485,7 @@ class _Step:
             return WaitReason.BATCH_FULL, len(self.scheduler._running) + 1 - self.limits.max_num_seqs
         wanted = request.num_tokens - len(found) * self.scheduler.block_size
         if self._allowance(wanted) < 1:
-            return WaitReason.BUDGET, self.unmet + self._least(wanted) - self.budget
+            return self._shortfall(request, wanted)
         shortage = self._shortage(request, found)
         return (WaitReason.BLOCKS, shortage) if shortage > 0 else None
 

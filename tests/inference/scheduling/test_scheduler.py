@@ -400,3 +400,35 @@ def test_of_cached_blocks_the_least_recently_used_goes_first():
     run_to_end(scheduler, Request("other", "s", [3] * 2, 3))
     (new,) = run_to_end(scheduler, Request("new", "s", [2] * 6, 7))
     assert new.cached_tokens == 2, "its second block was the one to go"
+
+
+def test_a_running_prompt_leaves_half_of_each_step_to_those_that_wait() -> None:
+    scheduler = make(100, budget=20)
+    scheduler.add(request("long", 200))
+    assert granted(scheduler.schedule()) == {"long": 20}
+    scheduler.add(request("short", 8))
+    scheduler.add(request("other", 60))
+    assert granted(scheduler.schedule()) == {"long": 10, "short": 8, "other": 2}
+
+
+def test_what_those_that_wait_do_not_take_goes_back_to_the_running_prompts() -> None:
+    scheduler = make(100, budget=20, seqs=2)
+    scheduler.add(request("long", 200))
+    scheduler.schedule()
+    scheduler.add(request("short", 3))
+    scheduler.add(request("third", 9))
+    plan = scheduler.schedule()
+    assert granted(plan) == {"long": 17, "short": 3}
+    assert denied(plan)["third"] == (WaitReason.BATCH_FULL, 1)
+
+
+def test_prefill_is_held_to_the_pace_of_those_who_decode() -> None:
+    scheduler = make(100, budget=50)
+    talking = request("talking", 4)
+    scheduler.add(talking)
+    scheduler.schedule()
+    scheduler.append(talking, 7)
+    scheduler.add(request("long", 30))
+    plan = scheduler.schedule(pace=6)
+    assert granted(plan) == {"talking": 1, "long": 6}
+    assert denied(plan) == {"long": (WaitReason.PACED, 24)}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.errors import ConfigError
-from inference.scheduling.what_if import Features, StepTime, features
+from inference.scheduling.step_time import Features, StepTime, features
 
 parts = st.floats(1e-5, 1e-2)
 steps = st.lists(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,54 +11,82 @@ from hypothesis import strategies as st
 from inference.protocol import Unscheduled, WaitReason
 from inference.scheduling.plan import Limits, Plan
 from inference.scheduling.scheduler import Scheduler
-from tests.inference.scheduling.workload import Arrival, Simulation, arrivals, limits
+from tests.inference.scheduling.workload import Arrival, Simulation, arrivals, limits, paces
 
 
 def tokens_of(plan: Plan) -> dict[str, int]:
     return {chunk.request.request_id: chunk.num_tokens for chunk in plan.chunks}
 
 
-def give(scheduler: Scheduler, lacked: Unscheduled, before: list[Unscheduled]) -> None:
-    """More of what was short. Who stands behind another is helped by helping that one."""
-    if lacked.reason is WaitReason.BEHIND:
-        lacked = next(u for u in before if u.reason in ADMISSION and u is not lacked)
-    current = scheduler.limits
-    match lacked.reason:
-        case WaitReason.BUDGET:
-            budget = current.max_num_batched_tokens + lacked.missing
-            scheduler.limits = replace(current, max_num_batched_tokens=budget)
-        case WaitReason.BATCH_FULL:
-            scheduler.limits = replace(current, max_num_seqs=current.max_num_seqs + lacked.missing)
-        case _:
-            pool = scheduler._pool
-            first = pool.total
-            pool._references += [0] * lacked.missing
-            pool._empty.extend(range(first, first + lacked.missing))
+@dataclass
+class Trial:
+    """A copy of a scheduler before a step, which can be given more of something."""
+
+    scheduler: Scheduler
+    pace: int | None
+
+    @classmethod
+    def of(cls, simulation: Simulation) -> Trial:
+        return cls(deepcopy(simulation.scheduler), simulation.pace)
+
+    def plan(self) -> Plan:
+        return deepcopy(self.scheduler).schedule(self.pace)
+
+    def give(self, lacked: Unscheduled, before: list[Unscheduled]) -> None:
+        """More of what was short. Who stands behind another is helped by helping that one."""
+        if lacked.reason is WaitReason.BEHIND:
+            lacked = next(u for u in before if u.reason in ADMISSION and u is not lacked)
+        current = self.scheduler.limits
+        match lacked.reason:
+            case WaitReason.BUDGET:
+                budget = current.max_num_batched_tokens + lacked.missing
+                self.scheduler.limits = replace(current, max_num_batched_tokens=budget)
+            case WaitReason.PACED:
+                assert self.pace is not None
+                self.pace += lacked.missing
+            case WaitReason.BATCH_FULL:
+                self.scheduler.limits = replace(current, max_num_seqs=current.max_num_seqs + lacked.missing)
+            case _:
+                pool = self.scheduler._pool
+                first = pool.total
+                pool._references += [0] * lacked.missing
+                pool._empty.extend(range(first, first + lacked.missing))
 
 
-ADMISSION = (WaitReason.BUDGET, WaitReason.BATCH_FULL, WaitReason.BLOCKS, WaitReason.PREEMPTED_NOW)
+ADMISSION = (
+    WaitReason.BUDGET,
+    WaitReason.PACED,
+    WaitReason.BATCH_FULL,
+    WaitReason.BLOCKS,
+    WaitReason.PREEMPTED_NOW,
+)
 
 
 @settings(max_examples=120, deadline=None)
-@given(arrivals, limits, st.tuples(st.integers(1, 30), st.integers(1, 16)), st.integers(0, 25), st.data())
+@given(arrivals, limits, paces, st.tuples(st.integers(1, 30), st.integers(1, 16)), st.integers(0, 25), st.data())
 def test_giving_a_request_what_it_lacked_gets_it_more_tokens(
-    arrivals: list[Arrival], limits: Limits, pool: tuple[int, int], when: int, data: st.DataObject
+    arrivals: list[Arrival],
+    limits: Limits,
+    paces: list[int | None],
+    pool: tuple[int, int],
+    when: int,
+    data: st.DataObject,
 ) -> None:
     """In as many rounds as it has obstacles: behind the first there may be a second, of another kind or another's."""
-    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1])
+    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1], paces=paces)
     for _ in range(when):
         simulation.advance()
     simulation.arrive_and_leave()
-    plan = deepcopy(simulation.scheduler).schedule()
+    plan = Trial.of(simulation).plan()
     if not plan.unscheduled:
         return
     victim = data.draw(st.sampled_from(plan.unscheduled))
     had = tokens_of(plan).get(victim.request_id, 0)
     lacked, reasons = victim, list(plan.unscheduled)
-    helped = deepcopy(simulation.scheduler)
+    helped = Trial.of(simulation)
     for _ in range(4 * len(reasons) + 4):
-        give(helped, lacked, reasons[: reasons.index(lacked) + 1])
-        outcome = deepcopy(helped).schedule()
+        helped.give(lacked, reasons[: reasons.index(lacked) + 1])
+        outcome = helped.plan()
         if tokens_of(outcome).get(victim.request_id, 0) > had:
             return
         reasons = list(outcome.unscheduled)
@@ -67,25 +95,30 @@ def test_giving_a_request_what_it_lacked_gets_it_more_tokens(
 
 
 @settings(max_examples=150, deadline=None)
-@given(arrivals, limits, st.integers(1, 16), st.integers(0, 25), st.data())
+@given(arrivals, limits, paces, st.integers(1, 16), st.integers(0, 25), st.data())
 def test_a_single_obstacle_is_the_only_one(
-    arrivals: list[Arrival], limits: Limits, block_size: int, when: int, data: st.DataObject
+    arrivals: list[Arrival],
+    limits: Limits,
+    paces: list[int | None],
+    block_size: int,
+    when: int,
+    data: st.DataObject,
 ) -> None:
     """Where blocks are plenty, exactly the missing tokens or places are enough, and one fewer is not."""
-    simulation = Simulation.of(arrivals, limits, num_blocks=1000, block_size=block_size)
+    simulation = Simulation.of(arrivals, limits, num_blocks=1000, block_size=block_size, paces=paces)
     for _ in range(when):
         simulation.advance()
     simulation.arrive_and_leave()
-    plan = deepcopy(simulation.scheduler).schedule()
+    plan = Trial.of(simulation).plan()
     short = [u for u in plan.unscheduled if u.reason is WaitReason.BUDGET]
     if not short:
         return
     lacked = data.draw(st.sampled_from(short))
     had = tokens_of(plan).get(lacked.request_id, 0)
     for missing, enough in ((lacked.missing, True), (lacked.missing - 1, False)):
-        helped = deepcopy(simulation.scheduler)
-        give(helped, replace(lacked, missing=missing), [])
-        got = tokens_of(helped.schedule()).get(lacked.request_id, 0)
+        helped = Trial.of(simulation)
+        helped.give(replace(lacked, missing=missing), [])
+        got = tokens_of(helped.plan()).get(lacked.request_id, 0)
         if enough:
             assert got > had
         elif had == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from hypothesis import strategies as st
@@ -55,6 +56,9 @@ limits = st.builds(
 ).map(lambda drawn: drawn if drawn.kv_layout == "paged" else replace(drawn, enable_prefix_caching=False))
 
 
+paces = st.lists(st.none() | st.integers(1, 30), min_size=1, max_size=4)
+
+
 @dataclass
 class Simulation:
     """Runs arrivals through a scheduler step by step, checking its books at every one."""
@@ -65,22 +69,37 @@ class Simulation:
     live: dict[Request, Arrival] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
     refused: list[int] = field(default_factory=list)
+    paces: list[int | None] = field(default_factory=lambda: [None])
+    """The most prefill beside decodes, in turn from step to step."""
     memory: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """What the KV cache would hold: for each slot, the tokens that its key and value were computed from."""
 
     @classmethod
-    def of(cls, arrivals: list[Arrival], limits: Limits, *, num_blocks: int, block_size: int) -> Simulation:
+    def of(
+        cls,
+        arrivals: list[Arrival],
+        limits: Limits,
+        *,
+        num_blocks: int,
+        block_size: int,
+        paces: Sequence[int | None] = (None,),
+    ) -> Simulation:
         scheduler = Scheduler(limits, num_blocks=num_blocks, block_size=block_size, max_model_len=4096)
-        return cls(scheduler, sorted(arrivals, key=lambda a: a.step))
+        return cls(scheduler, sorted(arrivals, key=lambda a: a.step), paces=list(paces))
 
     @property
     def busy(self) -> bool:
         return bool(self.pending or self.live)
 
+    @property
+    def pace(self) -> int | None:
+        """Of the next step: there is none without decodes."""
+        return self.paces[self.step % len(self.paces)] if self.scheduler.decoding else None
+
     def advance(self) -> Plan:
         """One step: arrivals, aborts, the plan, and a token for each chunk that samples."""
         self.arrive_and_leave()
-        plan = self.scheduler.schedule()
+        plan = self.scheduler.schedule(self.pace)
         self.scheduler.check()
         self._compute(plan)
         for chunk in plan.chunks:
