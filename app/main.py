@@ -38,9 +38,10 @@ ModalScreen { align: center middle; background: $background 60%; }
 .dialog > Input:focus { border: round $primary; }
 .dialog OptionList { height: auto; max-height: 24; border: none; }
 .dialog #note { color: $text-warning; }
-.dialog DataTable { height: auto; max-height: 14; }
+.dialog DataTable { height: auto; max-height: 16; }
 .dialog #about { padding: 1 0 0 0; }
 .dialog #value { border-left: thick $primary; margin: 1 0 0 0; }
+.dialog #verdict { padding: 1 0; }
 .dialog #effect { color: $text-muted; padding: 1 0 0 0; }
 .form VerticalScroll { height: auto; max-height: 100%; }
 .form Grid { grid-size: 3; grid-columns: 18 14 1fr; grid-rows: auto; height: auto; grid-gutter: 0 1; }

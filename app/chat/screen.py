@@ -17,9 +17,11 @@ from app.chat.settings import SettingsScreen
 from app.chat.tabs import TabBar
 from app.chat.transcript import Transcript
 from app.chat.view import DOCK_COLUMNS, SMALL, ChatView
+from app.commands.options import shown
 from app.inspector.screen import InspectorScreen
 from app.keys import bindings
-from app.panels.switches import SwitchesScreen, shown
+from app.panels.experiment import ExperimentScreen
+from app.panels.switches import SwitchesScreen
 from app.sessions.export import export
 from app.sessions.session import Session, Turn
 from inference.protocol import Resume, SamplingParams
@@ -229,8 +231,23 @@ class ChatScreen(ChatView):
 
     def action_switches(self) -> None:
         self.app.push_screen(
-            SwitchesScreen(self.workspace.watch, self._change_option, self.restart_engine, self._effect)
+            SwitchesScreen(
+                self.workspace.watch,
+                self._change_option,
+                self.restart_engine,
+                self._effect,
+                self._measure,
+                self.workspace.measured,
+            )
         )
+
+    def _measure(self, name: str, value: Any) -> str:
+        """Compare a value of an option with the present one; or why that can't be done, as a sentence."""
+        measurement = self.workspace.measure(name, value)
+        if isinstance(measurement, str):
+            return measurement
+        self.app.push_screen(ExperimentScreen(measurement, self._change_option, lambda: self.workspace.watch.paused))
+        return ""
 
     def _change_option(self, name: str, value: Any) -> None:
         watch = self.workspace.watch
@@ -243,7 +260,7 @@ class ChatScreen(ChatView):
     def _effect(self) -> str:
         """What the latest change did to the speed, as far as it can be said."""
         if self._last_change is None:
-            return "Watch the Speed panel after a change: the numbers of before and after will stand here."
+            return "After a change its numbers of before and after stand here; M measures one."
         what, when = self._last_change
         return self.telemetry.effect(what, when, self._clock())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.suggester import SuggestFromList
 from textual.widgets import DataTable, Input, Static
 
-from app.commands.options import parse
+from app.commands.options import parse, shown
 from app.paint import fit
 from app.watch import EngineWatch
 from inference.errors import ConfigError
@@ -37,10 +37,6 @@ class Option:
     live: bool
     help: str
     choices: tuple[str, ...] = ()
-
-
-def shown(value: Any) -> str:
-    return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
 def options(watch: EngineWatch) -> list[Option]:
@@ -69,6 +65,7 @@ class SwitchesScreen(ModalScreen[None]):
         Binding("escape", "back", "Back"),
         Binding("f8", "dismiss(None)", "Back"),
         Binding("f5", "restart", "Restart the engine"),
+        Binding("m", "measure", "Measure a change"),
     ]
 
     def __init__(
@@ -77,9 +74,15 @@ class SwitchesScreen(ModalScreen[None]):
         change: Callable[[str, Any], None],
         restart: Callable[[], None],
         effect: Callable[[], str],
+        measure: Callable[[str, Any], str],
+        measured: Mapping[str, str],
     ) -> None:
+        """`measure` compares a value with the present one, or says why it can't; `measured` says what it found."""
         super().__init__()
         self._watch, self._change, self._restart, self._effect = watch, change, restart, effect
+        self._measure, self._measured = measure, measured
+        self._measuring = False
+        """Whether the value that is typed is to be measured, not to be set."""
         self._rows: list[Option] = []
         self._editing = ""
         self._error = ""
@@ -87,7 +90,7 @@ class SwitchesScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
             box.border_title = "Switches: the engine's options"
-            box.border_subtitle = "Enter change · F5 restart engine · Esc back"
+            box.border_subtitle = "Enter change · M measure a change · F5 restart engine · Esc back"
             yield DataTable(cursor_type="row", zebra_stripes=True)
             yield Static(id="about")
             yield Input(id="value", compact=True)
@@ -146,15 +149,26 @@ class SwitchesScreen(ModalScreen[None]):
         about.append("Changes at the next step." if row.live else "Changes when the engine restarts.")
         if row.reason:
             about += ["\n", (row.reason, "$text-warning")]
+        if row.name in self._measured:
+            about += ["\n", (f"Measured here: {self._measured[row.name]}", "$text-success")]
         if self._error:
             about += ["\n", (f"✗ {self._error}", "$text-error")]
         self.query_one("#about", Static).update(Content.assemble(*about))
         self.query_one("#effect", Static).update(Content(self._effect()))
 
     def on_data_table_row_selected(self) -> None:
+        self._ask(measuring=False)
+
+    def action_measure(self) -> None:
+        """What would another value do?"""
+        self._ask(measuring=True)
+
+    def _ask(self, *, measuring: bool) -> None:
+        """For the other value of the row, if there are more than two."""
         row = self._current()
         if row is None:
             return
+        self._measuring = measuring
         if row.requested in ("on", "off"):
             self._apply(row.name, "off" if row.requested == "on" else "on")
             return
@@ -172,8 +186,12 @@ class SwitchesScreen(ModalScreen[None]):
 
     def _apply(self, name: str, text: str) -> bool:
         try:
-            self._change(name, parse(name, text))
+            value = parse(name, text)
             self._error = ""
+            if self._measuring:
+                self._error = self._measure(name, value)
+            else:
+                self._change(name, value)
         except ConfigError as error:
             self._error = str(error)
         self.refresh_options()

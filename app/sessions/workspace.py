@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
+from app.commands.options import shown
 from app.link import EngineLink
+from app.measure import Measurement, Progress
 from app.sessions.session import Session, Turn, TurnState, new_id
 from app.sessions.store import Store
 from app.watch import EngineWatch, Phase
@@ -81,6 +84,9 @@ class Workspace:
         self._automatic: Session | None = None
         """The tab that nobody asked for and that stands there because there must be one."""
         self._answers: dict[str, Answer] = {}
+        self.measurement: Measurement | None = None
+        self.measured: dict[str, str] = {}
+        """What measurements have found, by option."""
 
     def open(self, names: Iterable[str] = ()) -> None:
         """Reopen the tabs of last time, and add those asked for by name that are not among them; at least one tab."""
@@ -254,6 +260,9 @@ class Workspace:
 
     def _on_event(self, event: Event, changes: Changes) -> None:
         self.watch.on_event(event, self.clock())
+        if self.measurement is not None:
+            self.measurement.on_event(event)
+            self._note_measurement(self.measurement)
         match event:
             case StepRecord():
                 changes.records.append(event)
@@ -286,6 +295,31 @@ class Workspace:
                 self._on_death(event, changes)
             case _:
                 pass
+
+    # --- measurements -----------------------------------------------------------------------------------------------
+
+    def measure(self, name: str, value: Any) -> Measurement | str:
+        """Begin to compare a value of an option with the present one; a sentence where that can't be done."""
+        watch = self.watch
+        state = next((state for state in watch.options if state.name == name), None)
+        before = getattr(watch.config, name)
+        if not watch.ready or watch.model is None or state is None:
+            return "the engine is not ready: measure when it is"
+        if not state.live:
+            return f"{name} changes when the engine restarts: measure it by running glasschat bench with either value"
+        if value == before:
+            return f"{name} is {shown(value)} already: give another value to compare with"
+        self.measurement = Measurement(self.link, name, before, value, watch.model.vocab_size)
+        self.measurement.start()
+        return self.measurement
+
+    def _note_measurement(self, measurement: Measurement) -> None:
+        verdict = measurement.verdict
+        if measurement.progress is Progress.DONE and verdict is not None:
+            values = f"{shown(measurement.before)} → {shown(measurement.after)}"
+            self.measured[measurement.option] = f"{values}: {verdict.sentence()}"
+        if not measurement.running:
+            self.measurement = None
 
     def _on_delta(self, answer: Answer, event: Delta, changes: Changes) -> None:
         turn = answer.turn

@@ -7,6 +7,7 @@ cost measurements use.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -41,6 +42,7 @@ from inference.protocol import (
     Submit,
     Timings,
     TokenCount,
+    TokenPrompt,
     Unscheduled,
     WaitReason,
 )
@@ -97,6 +99,8 @@ class FakeEngine:
     auto_ready: bool = True
     num_blocks: int = 256
     step_seconds: float = 0.02
+    slower: Mapping[str, float] = field(default_factory=dict)
+    """How many times as long a step takes with an option's value, such as {"kernels=mlx": 1.3}."""
     commands: list[object] = field(default_factory=list)
     """Everything the app asked for, in order."""
     running: dict[str, Running] = field(default_factory=dict)
@@ -218,6 +222,8 @@ class FakeEngine:
         return tuple(states)
 
     def _count(self, prompt: Prompt) -> int:
+        if isinstance(prompt, TokenPrompt):
+            return len(prompt.token_ids)
         assert isinstance(prompt, ChatPrompt)
         return sum(len(tokens(m.content)) + 5 for m in prompt.messages) + 3
 
@@ -225,6 +231,10 @@ class FakeEngine:
         seconds = self.step_seconds
         timings = Timings(0.0, 3 * seconds, (3 + request.output) * seconds, request.prompt, request.output)
         self.events.append(Finished(request.command.request_id, reason, timings))
+
+    def _seconds(self) -> float:
+        factors = (self.slower.get(f"{f.name}={getattr(self.config, f.name)}", 1.0) for f in fields(EngineConfig))
+        return self.step_seconds * math.prod(factors)
 
     def _block_changes(self) -> tuple[BlockChange, ...]:
         """Blocks of the requests that run: the first one shared by all whose prompts have a whole block."""
@@ -275,7 +285,8 @@ class FakeEngine:
             if samples and request.output < len(request.answer):
                 self.events.append(Delta(id, request.answer[request.output], (request.output,)))
                 request.output += 1
-            if request.output >= len(request.answer):
+            most = request.command.params.max_tokens or len(request.answer)
+            if request.output >= min(most, len(request.answer)):
                 finished.append((id, FinishReason.STOP))
         for id, reason in finished:
             self._finish(self.running.pop(id), reason)
@@ -294,7 +305,7 @@ class FakeEngine:
                 self.step, self.step * self.step_seconds, tuple(scheduled), tuple(unscheduled), (), tuple(finished),
                 rows,
                 BlockCounts(self.num_blocks, used, self.num_blocks - used),
-                PhaseTimes(0.001, 0.001, self.step_seconds - 0.004, 0.001, 0.001), self.config,
+                PhaseTimes(0.001, 0.001, self._seconds() - 0.004, 0.001, 0.001), self.config,
                 changed_blocks=changed,
             )
         )  # fmt: skip

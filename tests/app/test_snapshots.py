@@ -10,17 +10,17 @@ import pytest
 from textual.pilot import Pilot
 
 from app.main import GlasschatApp
-from inference.protocol import Submit
+from inference.protocol import ChatPrompt, Submit
 from tests.app.conftest import Clock, Rig, make_app
 from tests.app.fake_engine import ANSWER, FakeEngine
+from tests.app.panels.test_experiment import measure, until_it_ends
 
 SIZES = {"120x40": (120, 40), "80x24": (80, 24)}
 QUESTIONS = ("what is paging?", "why does batching help?", "what is 12 * 7?", "tell me all about prefill " * 20)
 
 
 def script(command: Submit) -> str:
-    text = command.prompt.messages[-1].content  # type: ignore[union-attr]
-    if "12" in text:
+    if isinstance(command.prompt, ChatPrompt) and "12" in command.prompt.messages[-1].content:
         return '<tool_call>\n{"name": "calculator", "arguments": {"expression": "12 * 7"}}\n</tool_call>'
     return ANSWER
 
@@ -74,6 +74,12 @@ async def nothing(rig: Rig) -> None:
     await rig.settle()
 
 
+async def measured(rig: Rig) -> None:
+    rig.engine.slower = {"kernels=reference": 1.31}
+    await measure(rig, "kernels", "reference")
+    await until_it_ends(rig)
+
+
 SCENES: list[tuple[str, Callable[[Rig], Awaitable[None]], str, str]] = [
     ("welcome", nothing, "80x24", "glass-dark"),
     ("welcome", nothing, "120x40", "glass-light"),
@@ -89,6 +95,8 @@ SCENES: list[tuple[str, Callable[[Rig], Awaitable[None]], str, str]] = [
     ("settings", wrong_setting, "120x40", "glass-dark"),
     ("switches", pressing("f8"), "80x24", "glass-dark"),
     ("switches", pressing("f8"), "120x40", "glass-light"),
+    ("measured", measured, "80x24", "glass-light"),
+    ("measured", measured, "120x40", "glass-dark"),
     ("help", pressing("f1"), "80x24", "glass-light"),
     ("help", pressing("f1"), "120x40", "glass-dark"),
 ]
