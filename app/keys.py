@@ -104,6 +104,10 @@ KEYS: tuple[Key, ...] = (
         "regenerate the selected answer", "transcript", 3, palette=False,
     ),
     Key(
+        "transcript.fork", "f", "ask('fork')", "Fork",
+        "open a new tab that begins like this session up to the selected message", "transcript", 6, palette=False,
+    ),
+    Key(
         "transcript.older", "left", "ask('older')", "Older version",
         "show the version before of the selected message", "transcript", 4, palette=False,
     ),

@@ -26,6 +26,9 @@ from inference.protocol import EngineConfig
 CSS = """
 #body { height: 1fr; }
 #chat { width: 1fr; height: 1fr; }
+#branches { height: 1fr; }
+.branch { width: 1fr; height: 1fr; border: round $foreground 30%; border-title-color: $text-primary; }
+#shared { height: auto; padding: 0 1; color: $text-muted; }
 #more { height: 1; color: $text-warning; text-align: right; padding: 0 1; display: none; }
 ModalScreen { align: center middle; background: $background 60%; }
 .dialog {
@@ -113,6 +116,14 @@ class GlasschatApp(App[int]):
             "Explain the prefix cache",
             "what it had of this session's latest message, and the first token that differs",
             self.chat.action_explain_prefix,
+        )
+        yield SystemCommand(
+            "Fork this chat", "a new tab that begins like this one and goes its own way", self.chat.action_fork
+        )
+        yield SystemCommand(
+            "Race two branches",
+            "this chat and a fork of it side by side, asked the same, with the blocks that they share",
+            self.chat.action_race,
         )
         recording = self.workspace.watch.recording
         yield SystemCommand(

@@ -13,6 +13,7 @@ from textual.widgets import TextArea
 
 from app.chat.composer import Composer
 from app.chat.dialogs import HelpScreen, RenameScreen, SessionsScreen
+from app.chat.race import RaceScreen
 from app.chat.settings import SettingsScreen
 from app.chat.tabs import TabBar
 from app.chat.transcript import Transcript
@@ -80,6 +81,28 @@ class ChatScreen(ChatView):
         self._transcript.action_bottom()
         self._transcript.sync()
 
+    def action_fork(self) -> None:
+        """A second tab that begins like this one."""
+        self._fork(None)
+
+    def _fork(self, until: Turn | None) -> None:
+        fork = self.workspace.fork(self.workspace.active, until)
+        self.workspace.activate(fork)
+        self._show_session()
+        self.notify(
+            f"{fork.name} begins like the tab before it: its prompts share blocks with that one's.", markup=False
+        )
+
+    def action_race(self) -> None:
+        """This session and a fork of it, side by side."""
+        session = self.workspace.active
+        if self.workspace.answering(session) is not None:
+            self.notify("This session is being answered: race when it is done, or stop it with Esc.")
+            return
+        fork = self.workspace.fork(session)
+        self._show_tabs()
+        self.app.push_screen(RaceScreen(self.workspace, session, fork, self._face, self.block_map))
+
     def action_edit(self) -> None:
         question = self.workspace.active.last("user")
         if question is None:
@@ -113,6 +136,8 @@ class ChatScreen(ChatView):
                 self._edit(turn)
             case "regenerate" if not turn.is_question:
                 self._regenerate(turn)
+            case "fork":
+                self._fork(turn)
             case "older" | "newer":
                 self._show_version(turn, -1 if event.action == "older" else 1)
             case "edit":

@@ -62,6 +62,15 @@ class BlockMap:
     def letter(self, session: str) -> str:
         return self._letters.get(session, "?")
 
+    def together(self, first: str, second: str) -> tuple[int, int, int]:
+        """Blocks that two sessions both hold, and all of the first and of the second."""
+        both = one = other = 0
+        for block in self._changes:
+            holders = self.holders(block)
+            one, other = one + (first in holders), other + (second in holders)
+            both += first in holders and second in holders
+        return both, one, other
+
     def held(self) -> list[tuple[str, str, int]]:
         """Letter, session and number of blocks of everyone who holds some, the most first."""
         counts: dict[str, int] = {}

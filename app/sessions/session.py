@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from inference.protocol import ChatPrompt, Message, SamplingParams
@@ -89,6 +89,17 @@ class Session:
         self.turns[turn.id] = turn
         self.head = turn.id
         return turn
+
+    def fork(self, name: str, until: Turn | None) -> Session:
+        """A session of its own that begins as this one does up to a turn (or to the end), without other versions."""
+        path = self.path()
+        if until is not None:
+            path = path[: path.index(until) + 1]
+        fork = Session(name, system_prompt=self.system_prompt, params=self.params)
+        for turn in path:
+            state = TurnState.INTERRUPTED if turn.open else turn.state
+            fork.add(replace(turn, id=new_id(), parent=fork.head, state=state))
+        return fork
 
     def versions(self, turn: Turn) -> list[Turn]:
         """The turn and its siblings of the same role, oldest first."""

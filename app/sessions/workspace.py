@@ -123,6 +123,21 @@ class Workspace:
         self.activate(session)
         return session
 
+    def fork(self, session: Session, until: Turn | None = None) -> Session:
+        """A new tab beside the session that begins as it does up to a turn, and goes its own way from there.
+
+        Their prompts begin alike, and so they share blocks of the KV cache.
+        """
+        taken = {s.name for s in self.sessions}
+        names = (f"{session.name} ({n})" for n in range(2, len(taken) + 3))
+        fork = self._add(
+            session.fork(next(n for n in names if n not in taken), until), self.sessions.index(session) + 1
+        )
+        self.save(fork, *fork.turns.values())
+        for s in self.sessions:
+            self.save(s)
+        return fork
+
     def activate(self, session: Session) -> None:
         self.active = session
         self.unseen.discard(session.id)

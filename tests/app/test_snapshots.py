@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 
 from app.main import GlasschatApp
 from inference.protocol import ChatPrompt, Submit
+from tests.app.chat.test_race import chat, run_command
 from tests.app.conftest import Clock, Rig, make_app
 from tests.app.fake_engine import ANSWER, FakeEngine
 from tests.app.panels.test_experiment import measure, until_it_ends
@@ -78,6 +79,18 @@ async def measured(rig: Rig) -> None:
     rig.engine.slower = {"kernels=reference": 1.31}
     await measure(rig, "kernels", "reference")
     await until_it_ends(rig)
+    rig.app.screen_stack[-2].refresh_options()  # type: ignore[attr-defined]  # the switches behind it look twice a second
+    await rig.settle()
+
+
+async def race(rig: Rig) -> None:
+    await chat(rig, QUESTIONS[0])
+    await run_command(rig, "Race two branches")
+    rig.app.screen.query_one("Composer").put("and why?")  # type: ignore[attr-defined]
+    await rig.press("enter")
+    await rig.run(12)
+    rig.app.screen.refresh_race()  # type: ignore[attr-defined]
+    await rig.settle()
 
 
 SCENES: list[tuple[str, Callable[[Rig], Awaitable[None]], str, str]] = [
@@ -97,6 +110,8 @@ SCENES: list[tuple[str, Callable[[Rig], Awaitable[None]], str, str]] = [
     ("switches", pressing("f8"), "120x40", "glass-light"),
     ("measured", measured, "80x24", "glass-light"),
     ("measured", measured, "120x40", "glass-dark"),
+    ("race", race, "80x24", "glass-dark"),
+    ("race", race, "120x40", "glass-light"),
     ("help", pressing("f1"), "80x24", "glass-light"),
     ("help", pressing("f1"), "120x40", "glass-dark"),
 ]
