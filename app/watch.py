@@ -60,6 +60,8 @@ class EngineWatch:
         self.message = ""
         self.model: ModelInfo | None = None
         self.options: tuple[OptionState, ...] = ()
+        self.since: dict[str, int] = {}
+        """The step from which an option has been as it is; those that never changed are missing."""
         self.max_model_len = 0
         self.num_kv_blocks = 0
         self.seconds_in_step = 0.0
@@ -95,11 +97,14 @@ class EngineWatch:
                 self.phase, self.message = Phase.READY, ""
                 self.model, self.options, self.num_kv_blocks, self.max_model_len = model, options, blocks, length
                 self._ready_since, self.stepping, self.recording = now, None, ""
+                self.since.clear()
             case Stepping():
                 self.stepping = event
             case Recorded(path=path, active=active):
                 self.recording = path if active else ""
-            case Configured(options=options):
+            case Configured(options=options, step=step):
+                before = {option.name: option.effective for option in self.options}
+                self.since |= {o.name: step for o in options if before.get(o.name, o.effective) != o.effective}
                 self.options = options
             case Heartbeat(seconds_in_step=seconds):
                 self.seconds_in_step = seconds

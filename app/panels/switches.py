@@ -147,6 +147,8 @@ class SwitchesScreen(ModalScreen[None]):
             return
         about: list[str | tuple[str, str]] = [(row.name, "bold $text-primary"), f": {row.help}. "]
         about.append("Changes at the next step." if row.live else "Changes when the engine restarts.")
+        if row.name in self._watch.since:
+            about.append(f" In force since step {self._watch.since[row.name]}.")
         if row.reason:
             about += ["\n", (row.reason, "$text-warning")]
         if row.name in self._measured:

@@ -67,6 +67,18 @@ async def switches(pilot: Pilot[int]) -> None:
     await pilot.pause(0.5)
 
 
+async def measured(pilot: Pilot[int]) -> None:
+    """What a batch is worth: one request at a time instead of sixteen."""
+    await pilot.press("f8")
+    await pilot.pause(0.5)
+    await pilot.press("m")
+    await pilot.press("ctrl+u", "1", "enter")
+    app = pilot.app
+    assert isinstance(app, GlasschatApp)
+    await until(pilot, lambda: app.workspace.measurement is None)
+    await pilot.pause(0.8)
+
+
 async def panels(pilot: Pilot[int]) -> None:
     await four_sessions(pilot)
     await pilot.press("f2")
@@ -88,6 +100,7 @@ PICTURES: dict[str, tuple[tuple[int, int], str, Scene]] = {
     "inspector": ((120, 40), "glass-dark", inspector),
     "light": ((120, 40), "glass-light", four_sessions),
     "switches": ((120, 40), "glass-dark", switches),
+    "measured": ((120, 40), "glass-dark", measured),
     "small": ((80, 24), "glass-dark", answered),
     "small-panels": ((80, 24), "glass-dark", panels),
 }

@@ -73,6 +73,18 @@ async def test_a_yes_or_no_option_is_toggled_with_enter(launch: Launch) -> None:
         assert row.split("enable_chunked_prefill")[1].split()[:3] == ["off", "off", "live"]
 
 
+async def test_the_step_from_which_a_value_is_in_force_is_told(launch: Launch) -> None:
+    async with launch() as rig:
+        await rig.send("hello")
+        await rig.run(4)
+        await go_to(rig, "enable_chunked_prefill")
+        assert "In force since" not in rig.screen_text()
+        await rig.press("enter")
+        assert "In force since step 5." in rig.screen_text()
+        await rig.press("down")
+        assert "In force since" not in rig.screen_text()
+
+
 async def test_a_number_is_typed_and_a_wrong_one_explained(launch: Launch) -> None:
     async with launch() as rig:
         await go_to(rig, "max_num_seqs")
