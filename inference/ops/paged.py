@@ -49,11 +49,7 @@ class RaggedLayout:
     """Tokens of each sequence in this step; their sum is T."""
     context_lens: tuple[int, ...]
     """Tokens of each sequence that are in the cache once this step's are written."""
-    positions: mx.array
-    """[T] int32: query i of a sequence stands at `context_len - query_len + i`."""
-    slots: mx.array
-    """[T] int32: `block * P + offset`, where the token's key and value go."""
-    block_tables: mx.array
+    tables: np.ndarray
     """[B, most blocks of a sequence] int32, rows padded with 0."""
     block_size: int
 
@@ -80,27 +76,37 @@ class RaggedLayout:
                 raise ValueError(f"{len(table)} blocks of {block_size} tokens do not hold {context_len} tokens")
             if min(table) < 0:
                 raise ValueError(f"block table {list(table)} has a negative block")
-        lens = np.array(query_lens)
-        sequence = np.repeat(np.arange(len(lens)), lens)
-        starts = np.cumsum(lens) - lens
-        positions = np.arange(lens.sum()) - np.repeat(starts, lens) + np.repeat(np.array(context_lens) - lens, lens)
-        tables = np.zeros((len(lens), max(map(len, block_tables))), np.int32)
+        tables = np.zeros((len(block_tables), max(map(len, block_tables))), np.int32)
         for row, table in zip(tables, block_tables, strict=True):
             row[: len(table)] = table
-        slots = tables[sequence, positions // block_size] * block_size + positions % block_size
-        return cls(
-            tuple(query_lens),
-            tuple(context_lens),
-            mx.array(positions.astype(np.int32)),
-            mx.array(slots.astype(np.int32)),
-            mx.array(tables),
-            block_size,
-        )
+        return cls(tuple(query_lens), tuple(context_lens), tables, block_size)
 
     @property
     def num_tokens(self) -> int:
         """T."""
         return sum(self.query_lens)
+
+    @cached_property
+    def _positions(self) -> np.ndarray:
+        lens = np.array(self.query_lens)
+        starts = np.cumsum(lens) - lens
+        before = np.array(self.context_lens) - lens
+        positions: np.ndarray = np.arange(lens.sum()) - np.repeat(starts, lens) + np.repeat(before, lens)
+        return positions
+
+    # Our own kernels need none of these arrays, so they are made when they are asked for.
+
+    @cached_property
+    def positions(self) -> mx.array:
+        """[T] int32: query i of a sequence stands at `context_len - query_len + i`."""
+        return mx.array(self._positions.astype(np.int32))
+
+    @cached_property
+    def slots(self) -> mx.array:
+        """[T] int32: `block * P + offset`, where the token's key and value go."""
+        sequence = np.repeat(np.arange(len(self.query_lens)), self.query_lens)
+        blocks = self.tables[sequence, self._positions // self.block_size]
+        return mx.array((blocks * self.block_size + self._positions % self.block_size).astype(np.int32))
 
     @cached_property
     def last_rows(self) -> tuple[int, ...]:
@@ -117,9 +123,8 @@ class RaggedLayout:
         """The same for our own kernels, checked."""
         from metal_kernels import _native
 
-        tables: list[int] = np.array(self.block_tables).reshape(-1).tolist()
-        width = self.block_tables.shape[1]
-        return _native.Layout(self.query_lens, self.context_lens, tables, width, self.block_size)
+        tables: list[int] = self.tables.reshape(-1).tolist()
+        return _native.Layout(self.query_lens, self.context_lens, tables, self.tables.shape[1], self.block_size)
 
     @cached_property
     def groups(self) -> tuple[AttentionGroup, ...]:
@@ -134,13 +139,12 @@ class RaggedLayout:
             short = query_len <= SHORT_QUERY
             alike = self._blocks(context_len).bit_length() if short else context_len
             members.setdefault((query_len, alike), []).append(i)
-        tables = np.array(self.block_tables)
         starts = np.cumsum(self.query_lens) - np.array(self.query_lens)
         return tuple(
-            self._group(np.array(sequences), query_len, tables, starts) for (query_len, _), sequences in members.items()
+            self._group(np.array(sequences), query_len, starts) for (query_len, _), sequences in members.items()
         )
 
-    def _group(self, sequences: np.ndarray, query_len: int, tables: np.ndarray, starts: np.ndarray) -> AttentionGroup:
+    def _group(self, sequences: np.ndarray, query_len: int, starts: np.ndarray) -> AttentionGroup:
         contexts = np.array(self.context_lens)[sequences]
         longest = int(contexts.max())
         used = np.array([self._blocks(int(c)) for c in contexts])
@@ -151,7 +155,7 @@ class RaggedLayout:
             mask = mx.array(np.arange(longest) <= last_seen[:, None, :, None])
         return AttentionGroup(
             rows=mx.array((starts[sequences][:, None] + np.arange(query_len)).reshape(-1).astype(np.int32)),
-            tables=mx.array(tables[sequences[:, None], index]),
+            tables=mx.array(self.tables[sequences[:, None], index]),
             query_len=query_len,
             context_len=longest,
             mask=mask,

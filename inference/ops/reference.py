@@ -98,7 +98,7 @@ def paged_attention(q: mx.array, keys: KVStore, values: KVStore, layout: RaggedL
     num_heads = q.shape[1]
     out, start = [], 0
     for i, (query_len, context_len) in enumerate(zip(layout.query_lens, layout.context_lens, strict=True)):
-        table = layout.block_tables[i, : -(-context_len // block_size)]
+        table = mx.array(layout.tables[i, : -(-context_len // block_size)])
         k, v = (
             take_blocks(store, table).reshape(-1, num_kv_heads, size)[:context_len].astype(mx.float32)
             for store in (keys, values)

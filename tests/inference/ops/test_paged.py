@@ -17,7 +17,7 @@ def test_positions_and_slots() -> None:
     layout = RaggedLayout.build([3, 1], [5, 4], [[7, 2], [1]], 4)
     assert layout.positions.tolist() == [2, 3, 4, 3]
     assert layout.slots.tolist() == [7 * 4 + 2, 7 * 4 + 3, 2 * 4 + 0, 1 * 4 + 3]
-    assert layout.block_tables.tolist() == [[7, 2], [1, 0]]
+    assert layout.tables.tolist() == [[7, 2], [1, 0]]
     assert layout.last_rows == (2, 3)
     assert layout.num_tokens == 4
 
