@@ -247,6 +247,7 @@ class ChatScreen(ChatView):
                 self.telemetry,
                 self.block_map,
                 self.event_log,
+                self.story,
                 model=self.model_name,
                 clock=self._clock,
                 pause=self.action_pause,

@@ -23,6 +23,7 @@ from app.chat.tabs import Tab, TabBar
 from app.chat.transcript import Transcript
 from app.inspector.blocks import BlockMap
 from app.inspector.log import EventLog
+from app.inspector.story import Story
 from app.panels.dock import Dock
 from app.panels.switches import SwitchesScreen
 from app.panels.telemetry import Telemetry
@@ -53,7 +54,7 @@ class ChatView(Screen[None]):
         self.workspace, self._clock = workspace, clock
         self._model = model
         self.telemetry = Telemetry()
-        self.block_map, self.event_log = BlockMap(), EventLog()
+        self.block_map, self.event_log, self.story = BlockMap(), EventLog(), Story()
         self._meter = ContextMeter(workspace.link, workspace.watch, clock)
         self._editing: Turn | None = None
         """The question that what stands in the composer will replace."""
@@ -127,6 +128,7 @@ class ChatView(Screen[None]):
             self.telemetry.add(record, now)
             self.block_map.add(record)
             self.event_log.add(record)
+            self.story.add(record)
         for event in changes.events:
             self.event_log.on_event(event)
         for finished in changes.finished:
@@ -157,6 +159,7 @@ class ChatView(Screen[None]):
         if watch.phase is Phase.READY and self.telemetry.snapshot(self._clock()).blocks.total != watch.num_kv_blocks:
             self.telemetry.engine_ready(watch.num_kv_blocks)
             self.block_map.engine_ready(watch.num_kv_blocks)
+            self.story.forget()
         if watch.phase in (Phase.DEAD, Phase.FAILED, Phase.LOADING):
             self.telemetry.engine_lost()
         self.show_panels()

@@ -50,9 +50,14 @@ class BlockMap:
     def change(self, block: int) -> BlockChange:
         return self._changes.get(block) or BlockChange(block, ())
 
-    def cell(self, block: int) -> tuple[str, str]:
-        """One character for a block, with its role: a small letter for a session's own, a capital for a shared one."""
+    def cell(self, block: int, only: str = "") -> tuple[str, str]:
+        """One character for a block, with its role: a small letter for a session's own, a capital for a shared one.
+
+        Where `only` is given, the blocks of all other sessions stand back.
+        """
         change = self.change(block)
+        if only and change.holders and only not in self.holders(block):
+            return FREE, "dim"
         if not change.holders:
             return (CACHED, "dim") if change.cached else (FREE, "empty")
         letter = self.letter(self.holders(block)[0])
@@ -61,6 +66,11 @@ class BlockMap:
 
     def letter(self, session: str) -> str:
         return self._letters.get(session, "?")
+
+    def of(self, session: str) -> list[tuple[int, bool]]:
+        """A session's blocks in the order of its text, and whether others hold them, too."""
+        held = [c for c in self._changes.values() if session in self.holders(c.block)]
+        return [(c.block, len(set(self.holders(c.block))) > 1) for c in sorted(held, key=lambda c: c.index)]
 
     def together(self, first: str, second: str) -> tuple[int, int, int]:
         """Blocks that two sessions both hold, and all of the first and of the second."""
@@ -95,8 +105,8 @@ def per_row(width: int) -> int:
     return max(1, (width - NUMBER + 1) // (GROUP + 1)) * GROUP
 
 
-def draw(blocks: BlockMap, cursor: int, first_row: int, width: int, height: int) -> list[Line]:
-    """Lines of the map from `first_row` on; the block under the cursor stands out."""
+def draw(blocks: BlockMap, cursor: int, first_row: int, width: int, height: int, only: str = "") -> list[Line]:
+    """Lines of the map from `first_row` on; the block under the cursor stands out, and the session `only` if given."""
     if not blocks.total:
         return [[("The map appears when the engine is ready.", "dim")]]
     across = per_row(width)
@@ -108,7 +118,7 @@ def draw(blocks: BlockMap, cursor: int, first_row: int, width: int, height: int)
         for block in range(row * across, min((row + 1) * across, blocks.total)):
             if block % GROUP == 0 and block % across:
                 line.append((" ", "text"))
-            character, role = blocks.cell(block)
+            character, role = blocks.cell(block, only)
             line.append((character, f"{role} cursor" if block == cursor else role))
         lines.append(line)
     return lines

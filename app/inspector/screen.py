@@ -20,10 +20,11 @@ from app.inspector.blocks import CACHED, FREE, BlockMap
 from app.inspector.log import LEGEND as LOG_LEGEND
 from app.inspector.log import TITLE as LOG_TITLE
 from app.inspector.log import EventLog
+from app.inspector.story import Story
 from app.paint import Line, Painted
 from app.panels import batch
 from app.panels.draw import Panel
-from app.panels.telemetry import Telemetry
+from app.panels.telemetry import Snapshot, Telemetry
 from app.watch import EngineWatch
 from inference.protocol import Resume
 
@@ -58,6 +59,8 @@ class Map(Painted, can_focus=True):
         self.border_subtitle = f"a its own  A shared  {CACHED} cached  {FREE} free"
         self._map, self._moved = map, moved
         self.cursor = 0
+        self.only = ""
+        """The session whose blocks are shown; empty for all."""
         self._first_row = 0
         self._lines: list[Line] = []
 
@@ -68,7 +71,8 @@ class Map(Painted, can_focus=True):
             return
         row = self.cursor // blocks.per_row(width)
         self._first_row = min(max(self._first_row, row - height + 1), row)
-        lines = blocks.draw(self._map, self.cursor if self.has_focus else -1, self._first_row, width, height)
+        cursor = self.cursor if self.has_focus else -1
+        lines = blocks.draw(self._map, cursor, self._first_row, width, height, self.only)
         if lines != self._lines:
             self._lines = lines
             self.refresh()
@@ -105,6 +109,8 @@ class InspectorScreen(Screen[None]):
         Binding("escape,f3", "dismiss(None)", "Back"),
         Binding("f5", "pause", "Pause"),
         Binding("f6", "step", "Step"),
+        Binding("s", "session(1)", "Session"),
+        Binding("a", "all", "All sessions"),
     ]
     AUTO_FOCUS = "Map"
     CSS = """
@@ -127,6 +133,7 @@ class InspectorScreen(Screen[None]):
         telemetry: Telemetry,
         map: BlockMap,
         log: EventLog,
+        story: Story,
         *,
         model: str,
         clock: Callable[[], float],
@@ -134,7 +141,7 @@ class InspectorScreen(Screen[None]):
         run: Callable[[Resume], None],
     ) -> None:
         super().__init__()
-        self._watch, self._telemetry, self._map, self._log = watch, telemetry, map, log
+        self._watch, self._telemetry, self._map, self._log, self._story = watch, telemetry, map, log, story
         self._model, self._clock, self._pause, self._run = model, clock, pause, run
 
     def compose(self) -> ComposeResult:
@@ -144,11 +151,14 @@ class InspectorScreen(Screen[None]):
                 yield Map(self._map, self.show)
                 yield Panel("Block", "under the cursor", self._describe, id="block")
             with Vertical(id="right"):
-                yield Panel(queue.TITLE, queue.LEGEND, queue.draw, id="queue")
+                yield Panel(queue.TITLE, queue.LEGEND, self._requests, id="queue")
                 yield Panel(batch.TITLE, batch.LEGEND, batch.draw, id="batch")
                 yield Panel(phases.TITLE, phases.LEGEND, phases.draw, id="phases")
                 yield Panel(LOG_TITLE, LOG_LEGEND, self._log.draw, id="log")
-        yield Static("Arrows: look at a block · F5 pause, go on · F6 one step · Esc back to the chat", id="hint")
+        yield Static(
+            "Arrows look at a block · S one session, A all · F5 pause, go on · F6 one step · Esc back to the chat",
+            id="hint",
+        )
 
     def on_mount(self) -> None:
         self._block_map = self.query_one(Map)
@@ -176,6 +186,28 @@ class InspectorScreen(Screen[None]):
 
     def _describe(self, snapshot: object, width: int, height: int) -> list[Line]:
         return blocks.describe(self._map, self._block_map.cursor, width, height)
+
+    def _requests(self, snapshot: Snapshot, width: int, height: int) -> list[Line]:
+        """All live requests, or all about one session's."""
+        if self._block_map.only:
+            return self._story.draw(self._block_map.only, self._map, width, height)
+        return queue.draw(snapshot, width, height)
+
+    def action_session(self, step: int) -> None:
+        """From session to session: its request, its blocks, its steps; after the last one all again."""
+        sessions = ["", *self._story.sessions]
+        at = sessions.index(self._block_map.only) if self._block_map.only in sessions else 0
+        self._look_at(sessions[(at + step) % len(sessions)])
+
+    def action_all(self) -> None:
+        self._look_at("")
+
+    def _look_at(self, session: str) -> None:
+        self._block_map.only = session
+        panel = self.query_one("#queue", Panel)
+        panel.border_title = "Request, blocks, steps" if session else queue.TITLE
+        panel.border_subtitle = "the latest step first" if session else queue.LEGEND
+        self.show()
 
     def action_pause(self) -> None:
         self._pause()

@@ -84,3 +84,37 @@ async def test_events_are_told_in_words(launch: Any) -> None:
         text = rig.screen_text()
         for words in ("engine paused: asked to", "engine goes on", "ended: stop"):
             assert words in text
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_from_a_session_to_its_request_its_blocks_and_its_steps(launch: Any, size: tuple[int, int]) -> None:
+    async with launch(size=size, names=("alpha", "beta")) as rig:
+        for _ in range(2):
+            await rig.send("Why is paging good for a cache that many share, and what does a block hold? " * 2)
+            await rig.press("ctrl+pagedown")
+        await rig.run(6)
+        map = await opened(rig)
+        assert "beta" in rig.screen_text()
+        await rig.press("s")
+        assert map.only == "alpha"
+        text = rig.screen_text()
+        for words in (
+            "Request, blocks, steps",
+            "running · 0 preemptions",
+            "blocks, 1 shared *: 0* 1 2",
+            "6 1 decode after",
+        ):
+            assert words in text
+        assert "b" not in next(line for line in text.splitlines() if "   0 A" in line)[:20], (
+            "only its own blocks stand out"
+        )
+        await rig.press("s")
+        assert map.only == "beta"
+        await rig.press("a")
+        assert map.only == ""
+        assert "Who got what, and why" in rig.screen_text()
+        await rig.press("s")
+        await rig.finish()
+        rig.app.screen.show()
+        await rig.pilot.pause()
+        assert "ended: stop" in rig.screen_text()
