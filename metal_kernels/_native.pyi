@@ -100,10 +100,11 @@ class Layout:
     ) -> None:
         """`tables` [B, width] is row after row. Raises ValueError for what no step may be."""
 
-def write_kv(store: Sequence[mx.array], rows: mx.array, layout: Layout) -> list[mx.array]:
-    """The store [N, P, H, D] with rows [T, H, D] in the slots of the step's tokens, in place if nothing else holds it.
+def write_kv(store: Sequence[mx.array], rows: mx.array, layout: Layout) -> mx.array:
+    """The store's first array [N, P, H, D] with rows [T, H, D] in the slots of the step's tokens.
 
-    A store is one array of floats, or words, scales and biases of integers in groups of 32.
+    A store is one array of floats, or words, scales and biases of integers in groups of 32. Floats are written in place
+    if nothing else holds them, and the others whoever does.
 
     Raises ValueError for shapes that do not belong together and for a block that the pool does not have.
     """
@@ -157,8 +158,9 @@ def decoder_layer(
     values: Sequence[mx.array],
     layout: Layout,
     activations: str,
-) -> list[mx.array]:
-    """x [T, E] through a layer: its output [T, E], then the arrays of keys and of values with this step's in them.
+) -> mx.array:
+    """x [T, E] through a layer: its output [T, E].
 
-    `activations` are exact, or rounded to bfloat16 or int8 before they meet a matrix. Raises ValueError like write_kv.
+    Once that is evaluated, the arrays of keys and values hold this step's: they are written in place. `activations` are
+    exact, or rounded to bfloat16 or int8 before they meet a matrix. Raises ValueError like write_kv.
     """

@@ -52,7 +52,7 @@ class Runner:
         """Write the batch's K and V to the pool; logits [R, V] float32 of its sampling rows, None if it has none."""
         hidden = self._model.forward(batch.token_ids, batch.layout, self._kv)
         if not batch.sampling:
-            mx.eval(self._kv.arrays)
+            mx.eval(hidden, self._kv.arrays)
             return None
         logits = self._model.logits(hidden[batch.sampling_rows])
         mx.eval(logits, self._kv.arrays)

@@ -66,7 +66,7 @@ class Qwen2:
         """Run token_ids [T] through all layers, adding their keys and values to `kv`.
 
         Returns the hidden states [T, E] before the final norm, which `logits` applies to the rows that need it. The
-        result and the cache are lazy: where no logits are taken, evaluate `kv.arrays`.
+        result and the cache are lazy: where no logits are taken, evaluate both, the result and `kv.arrays`.
         """
         x = self._ops.embedding(token_ids, self._embedding)
         for i, weights in enumerate(self._layers):

@@ -7,7 +7,6 @@ and largest element, so a token is quantized as it is written and never again (t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -53,11 +52,6 @@ KVStore = mx.array | GroupedStore
 def arrays_of(store: KVStore) -> list[mx.array]:
     """What a store is made of."""
     return [store] if isinstance(store, mx.array) else store.arrays
-
-
-def store_of(arrays: Sequence[mx.array]) -> KVStore:
-    """The store that is made of these."""
-    return GroupedStore(*arrays) if len(arrays) > 1 else arrays[0]
 
 
 @dataclass(frozen=True, slots=True)

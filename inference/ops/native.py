@@ -6,13 +6,14 @@ a plain one is packed anew at every call.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
 import metal_kernels
 from inference.ops.decoder_layer import LayerWeights
-from inference.ops.kv_store import KVStore, arrays_of, store_of
+from inference.ops.kv_store import GroupedStore, KVStore, arrays_of
 from inference.ops.packing import pack
 from inference.ops.paged import PagedKV, RaggedLayout
 from inference.ops.weights import Weight
@@ -55,7 +56,9 @@ def silu_mul(gate: mx.array, up: mx.array) -> mx.array:
 def write_kv(kv: PagedKV, layer: int, k: mx.array, v: mx.array, layout: RaggedLayout) -> None:
     # Assigning lets go of the old arrays, and so the write is in place.
     for pool, rows in ((kv.keys, k), (kv.values, v)):
-        pool[layer] = store_of(native.write_kv(arrays_of(pool[layer]), rows, layout.native))
+        store = pool[layer]
+        written = native.write_kv(arrays_of(store), rows, layout.native)
+        pool[layer] = replace(store, words=written) if isinstance(store, GroupedStore) else written
 
 
 def paged_attention(q: mx.array, keys: KVStore, values: KVStore, layout: RaggedLayout, scale: float) -> mx.array:
@@ -65,10 +68,9 @@ def paged_attention(q: mx.array, keys: KVStore, values: KVStore, layout: RaggedL
 def decoder_layer(
     x: mx.array, weights: LayerWeights, layer: int, kv: PagedKV, layout: RaggedLayout, activations: str
 ) -> mx.array:
+    # The cache stays the same arrays, and is written once the result is evaluated.
     keys, values = arrays_of(kv.keys[layer]), arrays_of(kv.values[layer])
-    y, *kept = native.decoder_layer(x, weights.packed, keys, values, layout.native, activations)
-    kv.keys[layer], kv.values[layer] = store_of(kept[: len(keys)]), store_of(kept[len(keys) :])
-    return y
+    return native.decoder_layer(x, weights.packed, keys, values, layout.native, activations)
 
 
 def largest(x: mx.array, count: int) -> mx.array:

@@ -199,7 +199,7 @@ class PagedKV:
 
     @property
     def arrays(self) -> list[mx.array]:
-        """Every array of the pool: evaluate these after a step that samples nothing."""
+        """Every array of the pool: evaluate these, too, after a step that samples nothing."""
         return [array for store in (*self.keys, *self.values) for array in arrays_of(store)]
 
     @property

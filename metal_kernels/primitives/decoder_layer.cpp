@@ -23,7 +23,8 @@ class DecoderLayer : public CpuPrimitive {
 
     const char* name() const override { return "DecoderLayer"; }
 
-    // Inputs: x, then the arrays of the keys, then those of the values. Outputs: y, then the same.
+    // Inputs: x, then the arrays of the keys, then those of the values, which are written in place: an operation that had
+    // them as outputs would be given copies.
     void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
         mx::cpu::CommandEncoder& encoder = mx::cpu::get_command_encoder(stream());
         const mx::array& x = inputs[0];
@@ -36,8 +37,8 @@ class DecoderLayer : public CpuPrimitive {
         }
         encoder.set_output_array(y);
         const size_t parts = inputs.size() / 2;
-        const cpu::KvRoom keys = room_in(inputs, 1, outputs, 1, pool_, encoder);
-        const cpu::KvRoom values = room_in(inputs, 1 + parts, outputs, 1 + parts, pool_, encoder);
+        const cpu::KvRoom keys = room_in(inputs, 1, pool_, encoder);
+        const cpu::KvRoom values = room_in(inputs, 1 + parts, pool_, encoder);
         encoder.dispatch([layer = layer_, layout = layout_, from = x.data<void>(), to = y.data<void>(),
                           type = float_type(x.dtype(), "activations"), rounding = rounding_, keys, values] {
             cpu::decoder_layer({*layer, *layout, from, to, type, multiply(rounding), keys, values});
@@ -86,8 +87,8 @@ PackedLayer pack_layer(const mx::array& attention_norm, std::vector<Matrix> qkv,
                           shape.theta, shape.eps});
 }
 
-std::vector<mx::array> decoder_layer(const mx::array& x, const PackedLayer& layer, const Store& keys, const Store& values,
-                                     const Layout& layout, Rounding rounding) {
+mx::array decoder_layer(const mx::array& x, const PackedLayer& layer, const Store& keys, const Store& values,
+                        const Layout& layout, Rounding rounding) {
     float_type(x.dtype(), "activations");
     need(x.ndim() == 2 && x.shape(0) == layout->tokens() && x.shape(1) == layer->width(),
          "a layer's input is [T, E], with as many tokens as the layout");
@@ -96,17 +97,10 @@ std::vector<mx::array> decoder_layer(const mx::array& x, const PackedLayer& laye
     check_heads(layer->heads, pool);
     const mx::Stream stream = cpu_stream();
     std::vector<mx::array> inputs{mx::contiguous(x, false, stream)};
-    std::vector<mx::Shape> shapes{x.shape()};
-    std::vector<mx::Dtype> types{x.dtype()};
     for (const Store* store : {&keys, &values}) {
-        for (const mx::array& part : *store) {
-            inputs.push_back(part);
-            shapes.push_back(part.shape());
-            types.push_back(part.dtype());
-        }
+        inputs.insert(inputs.end(), store->begin(), store->end());
     }
-    return mx::array::make_arrays(std::move(shapes), types,
-                                  std::make_shared<DecoderLayer>(stream, layer, layout, pool, rounding), inputs);
+    return mx::array(x.shape(), x.dtype(), std::make_shared<DecoderLayer>(stream, layer, layout, pool, rounding), inputs);
 }
 
 }  // namespace glasschat

@@ -22,9 +22,10 @@ using PackedLayer = std::shared_ptr<const cpu::LayerWeights>;
 PackedLayer pack_layer(const mx::array& attention_norm, std::vector<Matrix> qkv, Matrix out, const mx::array& mlp_norm,
                        std::vector<Matrix> gate_up, Matrix down, const LayerShape& shape);
 
-// x [T, E] to the layer's output [T, E], followed by the arrays of keys and values with this step's in them, written in
-// place where nothing else holds them. Throws std::invalid_argument like packed_linear and write_kv.
-std::vector<mx::array> decoder_layer(const mx::array& x, const PackedLayer& layer, const Store& keys, const Store& values,
-                                     const Layout& layout, Rounding rounding);
+// x [T, E] to the layer's output [T, E]. This step's keys and values are in their slots once that is evaluated: the
+// arrays of both are written in place, whoever else holds them. Throws std::invalid_argument like packed_linear and
+// write_kv.
+mx::array decoder_layer(const mx::array& x, const PackedLayer& layer, const Store& keys, const Store& values,
+                        const Layout& layout, Rounding rounding);
 
 }  // namespace glasschat

@@ -36,12 +36,24 @@ class WriteKV : public CpuPrimitive {
 
     const char* name() const override { return "WriteKV"; }
 
-    // Inputs: the rows, then the arrays of the store. Outputs: the arrays.
+    // Inputs: the rows, then the arrays of the store. Output: the first of these. An operation with several outputs is
+    // never given its inputs' memory by MLX, so the others are written where they are.
     void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
         mx::cpu::CommandEncoder& encoder = mx::cpu::get_command_encoder(stream());
-        const mx::array& rows = inputs[0];
+        const mx::array &rows = inputs[0], &elements = inputs[1];
+        mx::array& out = outputs[0];
         encoder.set_input_array(rows);
-        const cpu::KvRoom room = room_in(inputs, 1, outputs, 0, pool_, encoder);
+        cpu::KvRoom room = room_in(inputs, 1, pool_, encoder);
+        if (pool_.bits || elements.is_donatable()) {
+            out.copy_shared_buffer(elements);
+        } else {
+            out.set_data(mx::allocator::malloc(out.nbytes()));
+            encoder.dispatch([to = out.data<uint8_t>(), from = elements.data<uint8_t>(), size = out.nbytes()] {
+                std::memcpy(to, from, size);
+            });
+        }
+        encoder.set_output_array(out);
+        room.elements = out.data<uint8_t>();
         encoder.dispatch([layout = layout_, room, rows = rows.data<void>(), type = float_type(rows.dtype(), "rows")] {
             cpu::write_kv(*layout, rows, room.width, type, room);
         });
@@ -128,48 +140,32 @@ void check_heads(int64_t heads, const PoolShape& pool) {
     need(share <= cpu::kMostRows, "at most " + std::to_string(cpu::kMostRows) + " query heads share a key head");
 }
 
-cpu::KvRoom room_in(const std::vector<mx::array>& inputs, size_t first, std::vector<mx::array>& outputs, size_t first_output,
-                    const PoolShape& pool, mx::cpu::CommandEncoder& encoder) {
+cpu::KvRoom room_in(const std::vector<mx::array>& inputs, size_t first, const PoolShape& pool,
+                    mx::cpu::CommandEncoder& encoder) {
     const size_t parts = pool.bits ? 3 : 1;
-    for (size_t i = 0; i < parts; i++) {
-        const mx::array& kept = inputs[first + i];
-        mx::array& out = outputs[first_output + i];
-        need(kept.flags().row_contiguous, "a KV pool lies in memory without gaps");
-        encoder.set_input_array(kept);
-        if (kept.is_donatable()) {
-            out.copy_shared_buffer(kept);
-        } else {
-            out.set_data(mx::allocator::malloc(out.nbytes()));
-            encoder.dispatch([to = out.data<uint8_t>(), from = kept.data<uint8_t>(), size = out.nbytes()] {
-                std::memcpy(to, from, size);
-            });
-        }
-        encoder.set_output_array(out);
+    for (size_t i = first; i < first + parts; i++) {
+        need(inputs[i].flags().row_contiguous, "a KV pool lies in memory without gaps");
+        encoder.set_input_array(inputs[i]);
     }
-    const auto array = [&](size_t i) -> mx::array& { return outputs[first_output + i]; };
-    return {array(0).data<uint8_t>(),
-            pool.bits ? cpu::Float::f16 : float_type(array(0).dtype(), "a KV pool"),
+    // MLX's arrays are read only to those who see them as values; the pool is memory that its owner lends.
+    const auto memory = [&](size_t i) { return const_cast<uint8_t*>(inputs[first + i].data<uint8_t>()); };
+    return {memory(0),
+            pool.bits ? cpu::Float::f16 : float_type(inputs[first].dtype(), "a KV pool"),
             pool.bits,
-            pool.bits ? array(1).data<uint16_t>() : nullptr,
-            pool.bits ? array(2).data<uint16_t>() : nullptr,
+            pool.bits ? reinterpret_cast<uint16_t*>(memory(1)) : nullptr,
+            pool.bits ? reinterpret_cast<uint16_t*>(memory(2)) : nullptr,
             int64_t{pool.heads} * pool.size};
 }
 
-Store write_kv(const Store& store, const mx::array& rows, const Layout& layout) {
+mx::array write_kv(const Store& store, const mx::array& rows, const Layout& layout) {
     const PoolShape pool = checked(store, *layout);
     check_rows(rows, *layout, pool.size);
     need(rows.shape(1) == pool.heads, "rows and pool have the same number of key heads");
     float_type(rows.dtype(), "rows");
     const mx::Stream stream = cpu_stream();
     std::vector<mx::array> inputs{mx::contiguous(rows, false, stream)};
-    std::vector<mx::Shape> shapes;
-    std::vector<mx::Dtype> types;
-    for (const mx::array& part : store) {
-        inputs.push_back(part);
-        shapes.push_back(part.shape());
-        types.push_back(part.dtype());
-    }
-    return mx::array::make_arrays(std::move(shapes), types, std::make_shared<WriteKV>(stream, layout, pool), inputs);
+    inputs.insert(inputs.end(), store.begin(), store.end());
+    return mx::array(store[0].shape(), store[0].dtype(), std::make_shared<WriteKV>(stream, layout, pool), inputs);
 }
 
 mx::array paged_attention(const mx::array& q, const Store& keys, const Store& values, const Layout& layout,

@@ -34,14 +34,14 @@ PoolShape checked(const Store& keys, const Store& values, const cpu::Layout& lay
 // Throws std::invalid_argument where so many query heads can't share the pool's key heads.
 void check_heads(int64_t heads, const PoolShape& pool);
 
-// Arrays `first` to `first + count` of a primitive's inputs, to be written in place: the outputs share their memory, or
-// are copies where something else holds it. `outputs` are as many.
-cpu::KvRoom room_in(const std::vector<mx::array>& inputs, size_t first, std::vector<mx::array>& outputs, size_t first_output,
-                    const PoolShape& pool, mx::cpu::CommandEncoder& encoder);
+// The store that begins with input `first` of a primitive, to be written where it is, whoever else holds it.
+cpu::KvRoom room_in(const std::vector<mx::array>& inputs, size_t first, const PoolShape& pool,
+                    mx::cpu::CommandEncoder& encoder);
 
-// Puts `rows` [T, H, D] into the slots of a step's tokens, in place where nothing else holds the store's arrays. Throws
+// Puts `rows` [T, H, D] into the slots of a step's tokens. Returns the store's first array with them in it: the others stay
+// what they are, written in place. So is the first, but for floats that something else holds, which are copied. Throws
 // std::invalid_argument for shapes and types that do not belong together, and for a block that the pool does not have.
-Store write_kv(const Store& store, const mx::array& rows, const Layout& layout);
+mx::array write_kv(const Store& store, const mx::array& rows, const Layout& layout);
 
 // Attention of q [T, H_q, D] over keys and values: [T, H_q, D] in q's type. Throws like write_kv.
 mx::array paged_attention(const mx::array& q, const Store& keys, const Store& values, const Layout& layout,
