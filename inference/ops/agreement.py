@@ -22,8 +22,8 @@ from inference.ops.weights import DenseWeight, QuantizedWeight, Weight
 TOLERANCE = {mx.float32: 1e-4, mx.bfloat16: 1e-2, mx.float16: 2e-3}
 """Largest accepted error: a few roundings of the type, accumulated over the width of a layer."""
 _CHAIN, _ROUNDED_CHAIN = 4, 8
-"""A layer is a chain of operations that round what others have rounded: its error may be so many times as large, more so
-where activations are rounded on top of it, each to one side or the other of a step."""
+"""A layer is a chain of operations that round what others have rounded: its error may be so many times as large, and
+larger where activations are rounded on top of it, each to one side or the other of a step."""
 
 _HEADS, _KV_HEADS, _SIZE, _WIDTH, _INNER = 8, 2, 64, 512, 1024
 _BLOCKS, _BLOCK = 10, 16
