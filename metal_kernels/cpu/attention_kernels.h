@@ -173,6 +173,13 @@ void load_context(const Kept& keys, const Kept& values, const int64_t* places, i
     }
 }
 
+// Rows that are few. A sanitizer's checks make every variant of them long to compile, and one stands for all.
+#ifdef GLASSCHAT_SANITIZED
+constexpr int kFewRows = 1;
+#else
+constexpr int kFewRows = kAttentionRows;
+#endif
+
 // Few rows read keys and values where they are kept: writing them down turned over would cost more than it saves. Head
 // sizes are whole vectors. Scores of `count` keys for `Rows` rows; the values are fetched for mix_rows, and keys for the
 // next call.
@@ -261,7 +268,7 @@ void attend_to(const Kept& keys, const Kept& values, const AttentionTask& task, 
                const PartialRows& partial, const Scratch& scratch) {
     const int64_t share = task.heads / task.kv_heads, size = task.size, width = padded(size);
     const int64_t rows = (piece.end_query - piece.first_query) * share;
-    const bool few = rows <= kAttentionRows && size == width;
+    const bool few = rows <= kFewRows && size == width;
     // Query i of a sequence stands at this position more than i.
     const int64_t before = task.layout.context_len(piece.sequence) - task.layout.query_len(piece.sequence);
     for (int64_t first = piece.first_key; first < piece.end_key; first += kKeysAtOnce) {
@@ -269,7 +276,7 @@ void attend_to(const Kept& keys, const Kept& values, const AttentionTask& task, 
         int64_t places[kPlaces];
         find_places(task, piece, first, piece.end_key - first < kPlaces ? piece.end_key - first : kPlaces, places);
         if (few) {
-            in_exact_runs<kAttentionRows>(0, rows, [&](auto run, int64_t) {
+            in_exact_runs<kFewRows>(0, rows, [&](auto run, int64_t) {
                 score_rows<run>(keys, values, places, count, size, scratch.queries, scratch.scores);
             });
         } else {
@@ -289,7 +296,7 @@ void attend_to(const Kept& keys, const Kept& values, const AttentionTask& task, 
             }
         }
         if (few) {
-            in_exact_runs<kAttentionRows>(0, rows, [&](auto run, int64_t) {
+            in_exact_runs<kFewRows>(0, rows, [&](auto run, int64_t) {
                 mix_rows<run>(values, places, count, size, scratch.scores, partial.mixed);
             });
         } else {
