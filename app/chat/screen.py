@@ -18,14 +18,13 @@ from app.chat.settings import SettingsScreen
 from app.chat.tabs import TabBar
 from app.chat.transcript import Transcript
 from app.chat.view import DOCK_COLUMNS, SMALL, ChatView
-from app.commands.options import shown
 from app.inspector.screen import InspectorScreen
 from app.keys import bindings
 from app.panels.experiment import ExperimentScreen
 from app.panels.switches import SwitchesScreen
 from app.sessions.export import export
 from app.sessions.session import Session, Turn
-from inference.protocol import Resume, SamplingParams
+from inference.protocol import Resume, SamplingParams, in_words
 
 
 class ChatScreen(ChatView):
@@ -281,7 +280,7 @@ class ChatScreen(ChatView):
         watch.request(**{name: value})
         if watch.ready:
             self.workspace.link.configure({name: value})
-            self._last_change = (f"{name} = {shown(value)}", self._clock())
+            self._last_change = (f"{name} = {in_words(value)}", self._clock())
 
     def _effect(self) -> str:
         """What the latest change did to the speed, as far as it can be said."""

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any, get_type_hints
 
 from inference.errors import ConfigError
-from inference.protocol import EngineConfig, SamplingParams
+from inference.protocol import EngineConfig, SamplingParams, in_words
 
 DEFAULT_MODEL = "demo"
 
@@ -30,7 +30,7 @@ def add_engine(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     for option in fields(EngineConfig):
         flag = "--" + option.name.replace("_", "-")
         default = defaults.get(option.name, option.default)
-        about = f"{option.metadata['help']} (default {shown(default)})".replace("%", "%%")
+        about = f"{option.metadata['help']} (default {in_words(default)})".replace("%", "%%")
         if types[option.name] is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=about)
         else:
@@ -131,13 +131,6 @@ def _bias(text: str) -> tuple[int, float]:
         return int(token), float(value)
     except ValueError:
         raise ConfigError(f"--logit-bias takes ID=X such as 42=-5, not {text!r}") from None
-
-
-def shown(value: object) -> str:
-    """An option's value as it is typed."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return str(value)
 
 
 def _metavar(kind: type) -> str:

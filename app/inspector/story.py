@@ -42,7 +42,7 @@ class Story:
             known[row.request_id] = row.session
             self._rows[row.session] = row
             self._ended.pop(row.session, None)
-        why = {u.request_id: f"{u.reason.value} (short of {u.missing})" for u in record.unscheduled}
+        why = {u.request_id: u.why for u in record.unscheduled}
         for s in record.scheduled:
             reason = why.pop(s.request_id, "")
             self._note(s.session, Moment(record.step, s.num_tokens, s.num_computed, s.is_prefill, reason))

@@ -12,10 +12,10 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from app.commands.options import shown
 from app.measure import Measurement, Progress
 from app.panels.draw import cells
 from inference.experiment import CHANCE
+from inference.protocol import in_words
 
 BAR = 28
 
@@ -64,7 +64,7 @@ class ExperimentScreen(ModalScreen[None]):
         state = f"{done} of {total} windows" if measurement.running else f"{done} windows, {measurement.progress}"
         bar = "━" * cells(done, total, BAR)
         parts: list[str | tuple[str, str]] = [(bar.ljust(BAR, "·"), "$text-primary"), f"  {state}\n"]
-        values = shown(measurement.before), shown(measurement.after)
+        values = in_words(measurement.before), in_words(measurement.after)
         for name, after in (("A", False), ("B", True)):
             value = values[after].ljust(max(map(len, values)))
             windows = [w for w in experiment.windows if w.after is after and w.counted]

@@ -14,11 +14,11 @@ from textual.screen import ModalScreen
 from textual.suggester import SuggestFromList
 from textual.widgets import DataTable, Input, Static
 
-from app.commands.options import parse, shown
+from app.commands.options import parse
 from app.paint import fit
 from app.watch import EngineWatch
 from inference.errors import ConfigError
-from inference.protocol import EngineConfig
+from inference.protocol import EngineConfig, in_words
 
 WIDE = 108
 """Columns from which the table has room for the reasons."""
@@ -44,7 +44,7 @@ def options(watch: EngineWatch) -> list[Option]:
     states = {state.name: state for state in watch.options}
     rows = []
     for f in fields(EngineConfig):
-        requested = shown(getattr(watch.config, f.name))
+        requested = in_words(getattr(watch.config, f.name))
         state = states.get(f.name)
         live = state.live if state is not None else bool(f.metadata["live"])
         if state is None:

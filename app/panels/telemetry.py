@@ -150,7 +150,7 @@ class Telemetry:
         current.steps += 1
         current.seconds += record.phases.total
         prefilling = {s.request_id for s in record.scheduled if s.is_prefill}
-        why = {u.request_id: f"{u.reason.value} (short of {u.missing})" for u in record.unscheduled}
+        why = {u.request_id: u.why for u in record.unscheduled}
         live = {
             row.request_id: self._view(row, prefilling, why.get(row.request_id, ""), now) for row in record.requests
         }

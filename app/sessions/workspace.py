@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.commands.options import shown
 from app.link import EngineLink
 from app.measure import Measurement, Progress
 from app.sessions.session import Session, Turn, TurnState, new_id
@@ -33,6 +32,7 @@ from inference.protocol import (
     StepRecord,
     Submit,
     TokenCount,
+    in_words,
 )
 
 MAX_ATTEMPTS = 3
@@ -323,7 +323,7 @@ class Workspace:
         if not state.live:
             return f"{name} changes when the engine restarts: measure it by running glasschat bench with either value"
         if value == before:
-            return f"{name} is {shown(value)} already: give another value to compare with"
+            return f"{name} is {in_words(value)} already: give another value to compare with"
         self.measurement = Measurement(self.link, name, before, value, watch.model.vocab_size)
         self.measurement.start()
         return self.measurement
@@ -331,7 +331,7 @@ class Workspace:
     def _note_measurement(self, measurement: Measurement) -> None:
         verdict = measurement.verdict
         if measurement.progress is Progress.DONE and verdict is not None:
-            values = f"{shown(measurement.before)} → {shown(measurement.after)}"
+            values = f"{in_words(measurement.before)} → {in_words(measurement.after)}"
             self.measured[measurement.option] = f"{values}: {verdict.sentence()}"
         if not measurement.running:
             self.measurement = None

@@ -12,7 +12,7 @@ from inference.errors import ConfigError
 from inference.model.loader import LoadedModel
 from inference.ops.kv_store import KVFormat
 from inference.ops.table import PARTS, OpChoice, OpTable
-from inference.protocol import EngineConfig, ModelInfo, OptionState
+from inference.protocol import EngineConfig, ModelInfo, OptionState, in_words
 
 _LIVE = {f.name: bool(f.metadata["live"]) for f in fields(EngineConfig)}
 
@@ -78,20 +78,13 @@ class Options:
         return tuple(self._state(name, live) for name, live in _LIVE.items())
 
     def _state(self, name: str, live: bool) -> OptionState:
-        requested = spell(getattr(self.requested, name))
+        requested = in_words(getattr(self.requested, name))
         pending = not live and getattr(self.requested, name) != getattr(self._started_with, name)
         reason = "takes effect when the engine restarts" if pending else self._reasons.get(name, "")
-        return OptionState(name, requested, spell(getattr(self.in_force, name)), reason, live)
+        return OptionState(name, requested, in_words(getattr(self.in_force, name)), reason, live)
 
 
 _KINDS = {bool: "true or false", int: "a whole number", str: "a word"}
-
-
-def spell(value: object) -> str:
-    """An option's value in words."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return str(value)
 
 
 def kernels_in_force(ops: OpTable) -> tuple[str, str]:

@@ -46,6 +46,7 @@ from inference.protocol.options import (
     SCHEDULING_POLICIES,
     EngineConfig,
     OptionState,
+    in_words,
 )
 from inference.protocol.requests import (
     ChatPrompt,
@@ -122,4 +123,5 @@ __all__ = [
     "Unscheduled",
     "Until",
     "WaitReason",
+    "in_words",
 ]

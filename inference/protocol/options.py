@@ -93,6 +93,13 @@ class EngineConfig:
                 raise ConfigError(f"{f.name} is {value!r}, but must be one of {', '.join(choices)}")
 
 
+def in_words(value: object) -> str:
+    """An option's value as it is shown and typed."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
+
+
 @dataclass(frozen=True, slots=True)
 class OptionState:
     """One option as asked for and as in force. `reason` says why they differ, or since when; never empty if they do."""

@@ -49,6 +49,11 @@ class Unscheduled:
     missing: int
     """How many tokens, places in the batch or blocks it was short of."""
 
+    @property
+    def why(self) -> str:
+        """The reason as a phrase, with the number."""
+        return f"{self.reason} (short of {self.missing})"
+
 
 @dataclass(frozen=True, slots=True)
 class RequestRow:
