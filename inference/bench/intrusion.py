@@ -11,12 +11,13 @@ from inference.bench.measure import Spread
 from inference.bench.workload import Workload
 from inference.engine.engine import Engine
 from inference.errors import RequestError
-from inference.protocol import Delta, EngineConfig, Finished, FinishReason, StepRecord
+from inference.protocol import Delta, EngineConfig, Finished, FinishReason, Submit
 
 SESSIONS = 3
-ALONE = 24
-"""Tokens that each of them gets before the long prompt comes, the first few of which are not counted."""
-WARM = 8
+WARM, ALONE = 8, 16
+"""Tokens that each of them gets before the long prompt comes: the first few are not counted."""
+LONG = "long"
+"""The name of the prompt that comes."""
 SHIELDED = EngineConfig().decode_slowdown
 
 
@@ -49,7 +50,8 @@ def intrude(
 ) -> Intrusion:
     """Let three sessions decode, send the prompt, and watch.
 
-    The option is as before afterwards. Raises RequestError if the prompt does not fit the context or the KV pool.
+    The option is as before afterwards. Raises RequestError if the prompt does not fit the context or the KV pool, or
+    not beside the sessions.
     """
     before = next(int(option.requested) for option in engine.options if option.name == "decode_slowdown")
     engine.configure({"decode_slowdown": slowdown})
@@ -69,44 +71,65 @@ def intrude(
 def _run(engine: Engine, prompt_tokens: int, avoid: Sequence[int]) -> tuple[float, float, float, float]:
     """Median gap alone, median and longest gap beside the prompt, and the prompt's time to its first token."""
     vocab_size = engine.model_info.vocab_size
-    (long,) = Workload(prompt_tokens, 1, 1).requests(vocab_size, avoid)
-    long = replace(long, request_id="long", session="long")
+    sessions = Workload(32, 1, SESSIONS).requests(vocab_size, avoid)
+    (prompt,) = Workload(prompt_tokens, 1, 1).requests(vocab_size, avoid)
+    prompt = replace(prompt, request_id=LONG, session=LONG)
     engine.forget_prefixes()
-    sessions = [r.request_id for r in Workload(32, 4, SESSIONS).requests(vocab_size, avoid)]
-    for request in Workload(32, 4, SESSIONS).requests(vocab_size, avoid):
-        endless = replace(request.params, max_tokens=None)
-        engine.submit(replace(request, params=endless))
     last: dict[str, float] = {}
-    gaps: list[float] = []
-    tokens = 0
-    sent = 0.0
-    alone = 0.0
     try:
+        for request in sessions:
+            _submit(engine, replace(request, params=replace(request.params, max_tokens=None)), last)
+        _gaps(engine, last, WARM * SESSIONS)
+        alone = statistics.median(_gaps(engine, last, ALONE * SESSIONS))
+        _submit(engine, prompt, last)
+        beside: list[float] = []
         while True:
-            if not sent and tokens >= ALONE * SESSIONS:
-                alone = statistics.median(gaps[WARM * SESSIONS :])
-                gaps.clear()
-                sent = time.perf_counter()
-                refused = [e.message for e in engine.submit(long) if isinstance(e, Finished)]
-                if refused:
-                    raise RequestError(refused[0])
-            for event in engine.step():
-                now = time.perf_counter()
-                match event:
-                    case Delta(request_id="long"):
-                        # The step that ends the prompt belongs to it, and its gaps stand before it or after it here.
-                        return alone, statistics.median(gaps), max(gaps), now - sent
-                    case Delta():
-                        if event.request_id in last:
-                            gaps.append(now - last[event.request_id])
-                        last[event.request_id] = now
-                        tokens += 1
-                    case Finished(reason=FinishReason.ERROR):
-                        raise RequestError(event.message)
-                    case StepRecord():
-                        pass
+            gaps = _step(engine, last)
+            ttft = gaps.pop(LONG, None)
+            beside += gaps.values()
+            if ttft is not None:
+                return alone, statistics.median(beside), max(beside), ttft
     finally:
-        for request_id in (*sessions, "long"):
+        for request_id in (*last, LONG):
             engine.abort(request_id)
         while engine.has_work:
             engine.step()
+
+
+def _submit(engine: Engine, request: Submit, last: dict[str, float]) -> None:
+    last[request.request_id] = time.perf_counter()
+    for event in engine.submit(request):
+        if isinstance(event, Finished):
+            raise RequestError(event.message)
+
+
+def _gaps(engine: Engine, last: dict[str, float], count: int) -> list[float]:
+    """Compute steps until there are so many gaps."""
+    gaps: list[float] = []
+    while len(gaps) < count:
+        gaps += _step(engine, last).values()
+    return gaps
+
+
+def _step(engine: Engine, last: dict[str, float]) -> dict[str, float]:
+    """The time since its token before, or since it was sent, of each request that gets a token in the next step.
+
+    `last` says when that was. Raises RequestError if one of the sessions ends.
+    """
+    events = engine.step()
+    now = time.perf_counter()
+    gaps = {}
+    for event in events:
+        match event:
+            case Delta(request_id=name):
+                gaps[name], last[name] = now - last[name], now
+            case Finished(reason=FinishReason.ERROR):
+                raise RequestError(event.message)
+            case Finished(request_id=name) if name != LONG:
+                raise RequestError(
+                    f"the {SESSIONS} sessions came to the end of their room before the long prompt was read: raise "
+                    "max_model_len, num_kv_blocks or max_num_seqs, or measure a shorter one"
+                )
+            case _:
+                pass
+    return gaps

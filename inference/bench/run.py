@@ -65,17 +65,18 @@ def bench(
     engine, avoid = llm.engine, sorted(llm.special_token_ids)
     # Compiles kernels and touches the weights, so that no measured run pays for it.
     measure(engine, Workload(min(prompt_tokens, 16), 2, 1, seed), runs=1, avoid=avoid)
+    # First what may be refused, so that nothing is measured in vain.
+    intrusions = [
+        intrude(engine, long_prompt, slowdown, runs=runs, avoid=avoid, progress=progress)
+        for slowdown in (SHIELDED, 0)
+        if long_prompt
+    ]
     results = []
     for sessions in concurrency:
         progress(
             f"measuring {sessions} session{'s' * (sessions > 1)}, {prompt_tokens} + {gen_tokens} tokens, {runs} runs"
         )
         results.append(measure(engine, Workload(prompt_tokens, gen_tokens, sessions, seed), runs=runs, avoid=avoid))
-    intrusions = [
-        intrude(engine, long_prompt, slowdown, runs=runs, avoid=avoid, progress=progress)
-        for slowdown in (SHIELDED, 0)
-        if long_prompt
-    ]
     memory = Memory.of(llm)  # before the probes and the peers, which take some of their own
     comparisons = [
         compared(
