@@ -129,6 +129,10 @@ def largest(x: mx.array, count: int) -> mx.array:
     Raises ValueError for another shape or type, and for a count outside of 1 to V.
     """
 
+def greedy(x: mx.array) -> mx.array:
+    """Id [R] of the largest of each row of x [R, V] float32, the lowest of equal ones; V where it is not finite or a
+    number of the row is NaN. Raises ValueError for another shape or type."""
+
 class PackedLayer:
     """A decoder layer's matrices and norms, as `decoder_layer` takes them."""
 

@@ -314,7 +314,8 @@ class Engine:
         if logits is None:
             return batch, []
         states = [self._live[chunk.request.request_id].sampling for chunk in batch.sampling]
-        sampled = sample(logits, states, self._runner.ops.largest)
+        ops = self._runner.ops
+        sampled = sample(logits, states, ops.largest, ops.greedy)
         clock.lap("sample")
         return batch, sampled
 

@@ -187,6 +187,12 @@ def _largest(operation: Callable[..., mx.array], dtype: mx.Dtype) -> list[mx.arr
     return [operation(rows, count) for count in (1, 40, 5000)]
 
 
+def _greedy(operation: Callable[..., mx.array], dtype: mx.Dtype) -> list[mx.array]:
+    rows = _random(3, (4, 5000), mx.float32)
+    rows[1, 4321], rows[2, 7], rows[3] = mx.nan, mx.inf, -mx.inf
+    return [operation(rows)]
+
+
 _CASES: Mapping[str, _Case] = {
     "linear": _linear,
     "embedding": _embedding,
@@ -197,5 +203,6 @@ _CASES: Mapping[str, _Case] = {
     "paged_attention": _paged_attention,
     LAYER: _decoder_layer,
     "largest": _largest,
+    "greedy": _greedy,
 }
 assert _CASES.keys() == OPERATIONS.keys()

@@ -75,3 +75,7 @@ def decoder_layer(
 
 def largest(x: mx.array, count: int) -> mx.array:
     return native.largest(x, count)
+
+
+def greedy(x: mx.array) -> mx.array:
+    return native.greedy(x)

@@ -136,3 +136,12 @@ def _dequantize(weight: QuantizedWeight) -> mx.array:
 def largest(x: mx.array, count: int) -> mx.array:
     """Ids of the `count` largest of each row, the largest first, of equal ones the lower id: [R, V] -> [R, count]."""
     return mx.argsort(-x, axis=-1)[:, :count].astype(mx.uint32)
+
+
+def greedy(x: mx.array) -> mx.array:
+    """The id of the largest of each row, of equal ones the lowest: [R, V] -> [R].
+
+    V, which is no id, where the largest is not finite or any number of the row is NaN.
+    """
+    usable = mx.isfinite(mx.max(x, axis=-1)) & ~mx.any(mx.isnan(x), axis=-1)
+    return mx.where(usable, mx.argmax(x, axis=-1), x.shape[-1]).astype(mx.uint32)

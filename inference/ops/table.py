@@ -51,6 +51,7 @@ OPERATIONS: Mapping[str, Operation] = {
         "paged_attention": "attention over the KV cache through block tables",
         LAYER: "all of a layer in one go, where each of its parts is our own kernel",
         "largest": "find the largest logits, to draw one of them",
+        "greedy": "find the largest logit, and rows that are not numbers",
     }.items()
 }
 
@@ -86,6 +87,7 @@ class OpTable(Parts):
     embedding: Callable[[mx.array, Weight], mx.array]
     decoder_layer: Callable[[mx.array, LayerWeights, int, PagedKV, RaggedLayout], mx.array]
     largest: Callable[[mx.array, int], mx.array]
+    greedy: Callable[[mx.array], mx.array]
     chosen: tuple[OpChoice, ...]
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,6 +14,9 @@ from inference.sampling.draw import Largest, draw
 from inference.sampling.edits import LogitEdits, apply_edits
 from inference.sampling.logprobs import logprobs
 from inference.sampling.noise import draw_key
+
+Greedy = Callable[[mx.array], mx.array]
+"""An implementation of the operation `greedy`: see `reference`."""
 
 
 class SamplingState:
@@ -42,20 +45,24 @@ class Sampled:
     error: str = ""
 
 
-def sample(logits: mx.array, states: Sequence[SamplingState], largest: Largest = mlx_ops.largest) -> list[Sampled]:
-    """Sample the next token of each row: `logits` [R, V] float32, one state per row; `largest` is the
-    implementation of that operation in force.
+def sample(
+    logits: mx.array,
+    states: Sequence[SamplingState],
+    largest: Largest = mlx_ops.largest,
+    greedy: Greedy = mlx_ops.greedy,
+) -> list[Sampled]:
+    """Sample the next token of each row: `logits` [R, V] float32, one state per row; `largest` and `greedy` are the
+    implementations of those operations in force.
 
-    Evaluates the arrays. Nothing is done for a feature that no row uses; with all rows greedy and unedited it is one
-    argmax. States are read, not changed: the caller appends what it accepts.
+    Evaluates the arrays. Nothing is done for a feature that no row uses; with all rows greedy and unedited the logits
+    are gone through once. States are read, not changed: the caller appends what it accepts.
     """
     edited = apply_edits(logits, [state.edits for state in states])
-    # NaN compares false with everything, so argmax would silently return some token.
-    broken = mx.any(mx.isnan(edited), axis=-1) | ~mx.isfinite(mx.max(edited, axis=-1))
-    tokens = _choose(edited, states, largest)
-    mx.eval(broken, tokens)
+    best = greedy(edited)
+    tokens = _choose(edited, best, states, largest)
+    mx.eval(best, tokens)
     token_ids = cast(list[int], tokens.tolist())
-    failed = cast(list[bool], broken.tolist())
+    failed = [token == logits.shape[-1] for token in cast(list[int], best.tolist())]
 
     reported: dict[int, TokenLogprob] = {}
     wanting = [(r, n) for r, s in enumerate(states) if (n := s.params.logprobs) is not None and not failed[r]]
@@ -72,16 +79,16 @@ def sample(logits: mx.array, states: Sequence[SamplingState], largest: Largest =
     ]
 
 
-def _choose(logits: mx.array, states: Sequence[SamplingState], largest: Largest) -> mx.array:
-    """Token ids [R]: the largest logit of greedy rows, a draw for the others."""
+def _choose(logits: mx.array, best: mx.array, states: Sequence[SamplingState], largest: Largest) -> mx.array:
+    """Token ids [R]: of greedy rows the `best` one [R], a draw for the others."""
     drawing = [row for row, state in enumerate(states) if state.params.temperature > 0]
     if not drawing:
-        return mx.argmax(logits, axis=-1)
+        return best
     params = [states[row].params for row in drawing]
     keys = [draw_key(states[row].seed, states[row].position) for row in drawing]
     if len(drawing) == len(states):
         return draw(logits, params, keys, largest)
     at = mx.array(drawing)
-    tokens = mx.argmax(logits, axis=-1)
+    tokens = mx.array(best)
     tokens[at] = draw(logits[at], params, keys, largest)
     return tokens

@@ -29,6 +29,10 @@ void add(const AddTask& task) {
     share_rows(task.rows, task.width, [&](int64_t first, int64_t end) { kernels().add(task, first, end); });
 }
 
+void greedy(const GreedyTask& task) {
+    share_rows(task.rows, task.width, [&](int64_t first, int64_t end) { kernels().greedy(task, first, end); });
+}
+
 void rope(const RopeTask& task) {
     // Every layer of a step asks for the same angles, and queries and keys are turned together: kept from call to call.
     static thread_local struct {

@@ -66,6 +66,16 @@ struct AddTask {
 };
 void add(const AddTask& task);
 
+// ids[r] of the largest number of x[r], [rows, width] without gaps; of equal ones the lowest id. Where a row's largest is
+// not finite, or a number in it is none at all, `width`.
+struct GreedyTask {
+    const float* x;
+    uint32_t* ids;
+    int64_t rows;
+    int64_t width;
+};
+void greedy(const GreedyTask& task);
+
 // The kernels of one instruction set, for a range of rows.
 struct RowsKernels {
     void (*rms_norm)(const NormTask& task, int64_t first, int64_t end);
@@ -73,6 +83,7 @@ struct RowsKernels {
     void (*rope)(const RopeTask& task, const float* angles, int64_t first, int64_t end);
     void (*silu_mul)(const GateTask& task, int64_t first, int64_t end);
     void (*add)(const AddTask& task, int64_t first, int64_t end);
+    void (*greedy)(const GreedyTask& task, int64_t first, int64_t end);
 };
 
 extern const RowsKernels kPortableRows;

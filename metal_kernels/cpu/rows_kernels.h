@@ -2,6 +2,7 @@
 // kernels of its own: everything here has internal linkage, so that no file runs code compiled for another.
 #pragma once
 
+#include <cfloat>
 #include <cstdint>
 
 #include "cpu/lane_memory.h"
@@ -78,7 +79,65 @@ void silu_mul_rows(const GateTask& task, int64_t first, int64_t end) {
     }
 }
 
-constexpr RowsKernels kRows = {rms_norm_rows, rope_rows, silu_mul_rows, add_rows};
+// Numbers whose largest is found before it is compared with that of those before: few enough to be looked through again
+// for where it stands, which is done once in a row.
+constexpr int64_t kGreedyRun = 2048;
+
+// The largest of `count` numbers, of which those below the least finite one count as that. `broken` becomes NaN where a
+// number is NaN or infinity.
+float largest_of_run(const float* x, int64_t count, Lanes& broken) {
+    const Lanes zero = Lanes::zero(), lowest = Lanes::all(-FLT_MAX);
+    // Several, so that one does not wait for the other.
+    Lanes best[4] = {lowest, lowest, lowest, lowest};
+    const auto look = [&](const Lanes& numbers, Lanes& most) {
+        const Lanes bounded = lowest.max(numbers);  // NaN, as the second, stays
+        broken = broken.plus_product(bounded, zero);
+        most = bounded.max(most);
+    };
+    int64_t i = 0;
+    for (; i + 64 <= count; i += 64) {
+        for (int part = 0; part < 4; part++) {
+            look(Lanes::load(x + i + 16 * part), best[part]);
+        }
+    }
+    for (; i + 16 <= count; i += 16) {
+        look(Lanes::load(x + i), best[0]);
+    }
+    if (i < count) {
+        float rest[16];
+        for (int64_t lane = 0; lane < 16; lane++) {
+            rest[lane] = i + lane < count ? x[i + lane] : -FLT_MAX;
+        }
+        look(Lanes::load(rest), best[0]);
+    }
+    return best[0].max(best[1]).max(best[2].max(best[3])).largest();
+}
+
+void greedy_rows(const GreedyTask& task, int64_t first, int64_t end) {
+    for (int64_t row = first; row < end; row++) {
+        const float* x = task.x + row * task.width;
+        Lanes broken = Lanes::zero();
+        float best = -FLT_MAX;
+        int64_t run = -1;
+        for (int64_t i = 0; i < task.width; i += kGreedyRun) {
+            const int64_t left = task.width - i;
+            const float most = largest_of_run(x + i, left < kGreedyRun ? left : kGreedyRun, broken);
+            if (run < 0 || most > best) {
+                best = most;
+                run = i;
+            }
+        }
+        const float sum = broken.sum();
+        int64_t id = sum == sum ? run : task.width;
+        // Minus infinity counted as the least finite number: a row of nothing else has none that is equal to it.
+        while (id < task.width && x[id] != best) {
+            id++;
+        }
+        task.ids[row] = static_cast<uint32_t>(id);
+    }
+}
+
+constexpr RowsKernels kRows = {rms_norm_rows, rope_rows, silu_mul_rows, add_rows, greedy_rows};
 
 }  // namespace
 }  // namespace glasschat::cpu

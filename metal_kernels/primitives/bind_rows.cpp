@@ -12,6 +12,7 @@ void bind_rows(nb::module_& module) {
     module.def("rms_norm", &rms_norm, "x"_a, "weight"_a, "eps"_a);
     module.def("rope", &rope, "x"_a, "positions"_a, "theta"_a);
     module.def("largest", &largest, "x"_a, "count"_a);
+    module.def("greedy", &greedy, "x"_a);
     module.def("silu_mul", &silu_mul, "gate"_a, "up"_a);
 }
 

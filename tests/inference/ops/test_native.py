@@ -230,3 +230,42 @@ def test_infinities_are_in_order_and_bad_counts_are_refused() -> None:
             module.largest(x, count)
     with pytest.raises(ValueError, match="float32"):
         module.largest(x.astype(mx.float16), 1)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(1, 5),
+    st.sampled_from([1, 3, 16, 17, 63, 64, 2047, 2048, 2049, 5000, 20000]),
+    st.sampled_from(["any", "equal", "falling", "low"]),
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 19999), st.sampled_from([np.nan, np.inf, -np.inf]))),
+    seeds,
+)
+def test_the_greedy_choice_of_each_row(
+    level: str, rows: int, width: int, kind: str, odd: list[tuple[int, int, float]], seed: int
+) -> None:
+    """The first of the largest, or no id where the row has what is no number, wherever it stands."""
+    numbers = np.random.default_rng(seed)
+    x = numbers.standard_normal((rows, width)).astype(np.float32)
+    if kind == "equal":
+        x = np.round(x)  # both zeros among them, which are equal
+    elif kind == "falling":
+        x = -np.sort(-x, axis=-1)
+    elif kind == "low":
+        x = np.full_like(x, np.finfo(np.float32).min)
+    for row, column, value in odd:
+        x[row % rows, column % width] = value
+    peaks = x.max(axis=-1)  # NaN where there is one
+    expected = np.where(np.isfinite(peaks), x.argmax(axis=-1), width)
+    for implementation in (native, mlx_ops, reference):
+        found = implementation.greedy(mx.array(x))
+        assert found.dtype == mx.uint32
+        assert np.array_equal(np.array(found), expected), implementation.__name__
+
+
+def test_greedy_takes_rows_with_gaps_and_refuses_other_types() -> None:
+    module: Any = metal_kernels.native
+    x = mx.array([[1.0, 9.0, 3.0, 4.0], [8.0, 2.0, 7.0, 6.0]])
+    assert module.greedy(x[:, ::2]).tolist() == [1, 0]
+    for wrong in (x.astype(mx.float16), x[0]):
+        with pytest.raises(ValueError, match="float32"):
+            module.greedy(wrong)
