@@ -177,8 +177,9 @@ class RaggedLayout:
 class PagedKV:
     """The pool: for each layer, keys and values of N blocks, [N, P, H, D].
 
-    A write replaces the layer's arrays by updated ones, which MLX does in place so long as nothing else holds the
-    old ones: take no second reference to them across a step.
+    A write by MLX's operations replaces the layer's arrays by updated ones, which it does in place so long as nothing
+    else holds the old ones: take no second reference to them across a step. Our own whole layers, and our own writes of
+    integers, leave the arrays what they are and write in place whoever else holds them.
     """
 
     keys: list[KVStore]
