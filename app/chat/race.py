@@ -47,6 +47,8 @@ class RaceScreen(Screen[None]):
         self._workspace, self._branches, self._face, self._blocks = workspace, (session, fork), face, blocks
         self._most = (0, 0, 0)
         """Blocks both held at the most in this round, and all of either then."""
+        self._behind = False
+        """A branch was being answered when it was last looked at."""
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="branches"):
@@ -64,7 +66,14 @@ class RaceScreen(Screen[None]):
         for transcript, branch in zip(self.query(Transcript), self._branches, strict=True):
             transcript.show(branch)
         self.refresh_race()
-        self.set_interval(REFRESH, self.refresh_race)
+        self.set_interval(REFRESH, self._follow)
+
+    def _follow(self) -> None:
+        """Show what the branches get, and once more what they got; else nothing changes here."""
+        under_way = any(map(self._workspace.under_way, self._branches))
+        if under_way or self._behind:
+            self.refresh_race()
+        self._behind = under_way
 
     def refresh_race(self) -> None:
         for transcript in self.query(Transcript):
@@ -120,6 +129,7 @@ class RaceScreen(Screen[None]):
         def keep(found: tuple[SamplingParams, str] | None) -> None:
             if found is not None:
                 self._workspace.set_params(fork, *found)
+                self.refresh_race()
 
         self.app.push_screen(SettingsScreen(fork), keep)
 

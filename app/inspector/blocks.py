@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from string import ascii_lowercase
 
@@ -55,37 +56,42 @@ class BlockMap:
 
         Where `only` is given, the blocks of all other sessions stand back.
         """
-        change = self.change(block)
-        if only and change.holders and only not in self.holders(block):
+        holders = self.holders(block)
+        if not holders:
+            return (CACHED, "dim") if self.change(block).cached else (FREE, "empty")
+        if only and only not in holders:
             return FREE, "dim"
-        if not change.holders:
-            return (CACHED, "dim") if change.cached else (FREE, "empty")
-        letter = self.letter(self.holders(block)[0])
+        letter = self.letter(holders[0])
         role = f"hue-{ascii_lowercase.index(letter) % HUES}"
-        return (letter.upper(), f"{role} bold") if len(change.holders) > 1 else (letter, role)
+        return (letter.upper(), f"{role} bold") if len(holders) > 1 else (letter, role)
 
     def letter(self, session: str) -> str:
         return self._letters.get(session, "?")
 
     def of(self, session: str) -> list[tuple[int, bool]]:
         """A session's blocks in the order of its text, and whether others hold them, too."""
-        held = [c for c in self._changes.values() if session in self.holders(c.block)]
-        return [(c.block, len(set(self.holders(c.block))) > 1) for c in sorted(held, key=lambda c: c.index)]
+        held = [(change, len(who) > 1) for change, who in self._in_use() if session in who]
+        return [(change.block, shared) for change, shared in sorted(held, key=lambda pair: pair[0].index)]
 
     def together(self, first: str, second: str) -> tuple[int, int, int]:
         """Blocks that two sessions both hold, and all of the first and of the second."""
         both = one = other = 0
-        for block in self._changes:
-            holders = self.holders(block)
-            one, other = one + (first in holders), other + (second in holders)
-            both += first in holders and second in holders
+        for _, who in self._in_use():
+            one, other = one + (first in who), other + (second in who)
+            both += first in who and second in who
         return both, one, other
+
+    def _in_use(self) -> Iterator[tuple[BlockChange, set[str]]]:
+        """Every block that someone holds, with the sessions that do."""
+        for change in self._changes.values():
+            if change.holders:
+                yield change, {self._sessions.get(name, name) for name in change.holders}
 
     def held(self) -> list[tuple[str, str, int]]:
         """Letter, session and number of blocks of everyone who holds some, the most first."""
         counts: dict[str, int] = {}
-        for change in self._changes.values():
-            for session in {self._sessions.get(name, name) for name in change.holders}:
+        for _, who in self._in_use():
+            for session in who:
                 counts[session] = counts.get(session, 0) + 1
         return sorted(
             ((self.letter(session), session, count) for session, count in counts.items()),

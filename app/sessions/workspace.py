@@ -252,6 +252,10 @@ class Workspace:
         """The answer being written in the session, if there is one."""
         return next((a.turn for a in self._answers.values() if a.session is session and not a.stopped), None)
 
+    def under_way(self, session: Session) -> bool:
+        """Whether more can come for the session: an answer, or the end of one that was stopped."""
+        return any(a.session is session for a in self._answers.values())
+
     def answer_of(self, turn: Turn) -> Answer | None:
         """The request that writes this turn, while it runs."""
         return next((a for a in self._answers.values() if a.turn is turn), None)

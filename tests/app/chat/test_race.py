@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from app.chat.race import RaceScreen
+import pytest
+
+from app.chat.race import REFRESH, RaceScreen
+from app.chat.transcript import Transcript
 from app.sessions.session import Session
 from inference.protocol import ChatPrompt, Submit
 
@@ -112,6 +115,34 @@ async def test_escape_stops_the_race_and_then_leaves_it(launch: Launch) -> None:
         await rig.press("escape")
         assert rig.app.screen is rig.chat
         assert len(rig.workspace.sessions) == 2
+
+
+async def test_an_idle_race_draws_nothing(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Transcript] = []
+    sync = Transcript.sync
+    async with launch() as rig:
+        await chat(rig, "one")
+        await run_command(rig, "Race two branches")
+        screen = rig.app.screen
+        monkeypatch.setattr(
+            Transcript, "sync", lambda self: (self.screen is screen and synced.append(self), sync(self))
+        )
+
+        async def count() -> int:
+            synced.clear()
+            await rig.pilot.pause(3.5 * REFRESH)
+            return len(synced)
+
+        assert await count() == 0
+        screen.query_one("Composer").put("two")
+        await rig.press("enter")
+        await rig.run(5)
+        assert await count() >= 2 * len(screen.query(Transcript))
+        synced.clear()
+        await rig.press("escape")
+        await rig.pilot.pause(3.5 * REFRESH)
+        assert len(synced) >= 2, "the end is shown, too"
+        assert await count() == 0
 
 
 async def test_the_right_branch_may_be_sampled_otherwise(launch: Launch) -> None:

@@ -48,6 +48,22 @@ def test_a_block_is_told_by_its_letter_alone() -> None:
     assert blocks.held() == [("a", "chat 1", 2), ("b", "chat 2", 2)]
 
 
+holdings = st.lists(st.lists(st.sampled_from([*SESSIONS, "gone"]), max_size=4), max_size=12)
+
+
+@given(holdings)
+def test_who_holds_what_is_counted_block_by_block(holdings: list[list[str]]) -> None:
+    blocks = BlockMap()
+    blocks.add(record(*(BlockChange(i, tuple(names), i) for i, names in enumerate(holdings))))
+    who = [[SESSIONS.get(name, name) for name in names] for names in holdings]
+    for first in SESSIONS.values():
+        held = [i for i, names in enumerate(who) if first in names]
+        assert blocks.of(first) == [(i, any(name != first for name in who[i])) for i in held]
+        for second in SESSIONS.values():
+            also = [i for i, names in enumerate(who) if second in names]
+            assert blocks.together(first, second) == (len({*held} & {*also}), len(held), len(also))
+
+
 def test_what_stands_under_the_cursor_is_explained() -> None:
     blocks = a_map()
     texts = [text_of(describe(blocks, block, 60, 9)) for block in range(5)]
