@@ -15,12 +15,11 @@ from textual.widgets import Static
 
 from app.chat.composer import Composer
 from app.chat.message import Face
-from app.chat.settings import SettingsScreen
+from app.chat.settings import Settings, SettingsScreen
 from app.chat.transcript import Transcript
 from app.inspector.blocks import BlockMap
 from app.sessions.session import Session, Turn
 from app.sessions.workspace import Workspace
-from inference.protocol import SamplingParams
 
 REFRESH = 1 / 10
 
@@ -126,7 +125,7 @@ class RaceScreen(Screen[None]):
         """Other sampling or another system prompt for the branch on the right."""
         fork = self._branches[1]
 
-        def keep(found: tuple[SamplingParams, str] | None) -> None:
+        def keep(found: Settings | None) -> None:
             if found is not None:
                 self._workspace.set_params(fork, *found)
                 self.refresh_race()

@@ -14,7 +14,7 @@ from textual.widgets import TextArea
 from app.chat.composer import Composer
 from app.chat.dialogs import HelpScreen, RenameScreen, SessionsScreen
 from app.chat.race import RaceScreen
-from app.chat.settings import SettingsScreen
+from app.chat.settings import Settings, SettingsScreen
 from app.chat.tabs import TabBar
 from app.chat.transcript import Transcript
 from app.chat.view import DOCK_COLUMNS, SMALL, ChatView
@@ -24,7 +24,7 @@ from app.panels.experiment import ExperimentScreen
 from app.panels.switches import SwitchesScreen
 from app.sessions.export import export
 from app.sessions.session import Session, Turn
-from inference.protocol import Resume, SamplingParams, in_words
+from inference.protocol import Resume, in_words
 
 
 class ChatScreen(ChatView):
@@ -222,7 +222,7 @@ class ChatScreen(ChatView):
     def action_settings(self) -> None:
         session = self.workspace.active
 
-        def save(result: tuple[SamplingParams, str] | None) -> None:
+        def save(result: Settings | None) -> None:
             if result is not None:
                 self.workspace.set_params(session, *result)
                 self._meter.changed()

@@ -1,4 +1,4 @@
-"""The settings of one session: system prompt and every sampling parameter, checked while they are typed."""
+"""The settings of one session: system prompt, every sampling parameter and priority, checked while they are typed."""
 
 from __future__ import annotations
 
@@ -85,20 +85,25 @@ FIELDS = (
     ),
     Field("ignore_eos", "ignore EOS", "yes: go on past the model's end", _read_flag, lambda v: "yes" if v else "no"),
 )  # fmt: skip
+PRIORITY = Field("priority", "priority", "smaller first, by policy priority", _int, _shown)
+
+Settings = tuple[SamplingParams, str, int]
+"""Sampling, system prompt and priority."""
 
 
 def read_field(field: Field, text: str) -> tuple[Any, str]:
     """The value that the text stands for, and why it is not acceptable (empty if it is)."""
     try:
         value = field.read(text)
-        SamplingParams(**{field.name: value})
+        if field is not PRIORITY:
+            SamplingParams(**{field.name: value})
     except RequestError as error:
         return None, str(error)
     return value, ""
 
 
-class SettingsScreen(ModalScreen[tuple[SamplingParams, str] | None]):
-    """Gives the new settings and system prompt, or None if the old ones stay."""
+class SettingsScreen(ModalScreen[Settings | None]):
+    """Gives the new settings, or None if the old ones stay."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Cancel"),
@@ -120,9 +125,9 @@ class SettingsScreen(ModalScreen[tuple[SamplingParams, str] | None]):
                     self._session.system_prompt, id="system", placeholder="how the model should behave (may be empty)"
                 )
                 with Grid():
-                    for field in FIELDS:
+                    for field in (*FIELDS, PRIORITY):
                         yield Label(field.label)
-                        value = getattr(self._session.params, field.name)
+                        value = getattr(self._session if field is PRIORITY else self._session.params, field.name)
                         yield Input(field.write(value), id=field.name, compact=True)
                         yield Static(field.hint, id=f"hint-{field.name}", classes="hint")
                 yield Static("Changes apply from the next answer of this session on.", classes="hint")
@@ -131,7 +136,7 @@ class SettingsScreen(ModalScreen[tuple[SamplingParams, str] | None]):
         self.query_one("#temperature", Input).focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        field = next(f for f in FIELDS if f.name == event.input.id)
+        field = next(f for f in (*FIELDS, PRIORITY) if f.name == event.input.id)
         self._check(field)
 
     def _check(self, field: Field) -> tuple[Any, str]:
@@ -148,16 +153,18 @@ class SettingsScreen(ModalScreen[tuple[SamplingParams, str] | None]):
     def action_save(self) -> None:
         values: dict[str, Any] = {}
         wrong: list[str] = []
-        for field in FIELDS:
+        for field in (*FIELDS, PRIORITY):
             values[field.name], error = self._check(field)
             if error:
                 wrong.append(field.name)
         if wrong:
             self.query_one(f"#{wrong[0]}", Input).focus()
             return
+        priority = values.pop(PRIORITY.name)
         params = SamplingParams(**values, logprobs=self._session.params.logprobs)
-        self.dismiss((params, self.query_one("#system", TextArea).text))
+        self.dismiss((params, self.query_one("#system", TextArea).text, priority))
 
     def action_defaults(self) -> None:
         for field in FIELDS:
             self.query_one(f"#{field.name}", Input).value = field.write(getattr(DEFAULT_PARAMS, field.name))
+        self.query_one(f"#{PRIORITY.name}", Input).value = "0"

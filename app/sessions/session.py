@@ -68,6 +68,8 @@ class Session:
     created: float = field(default_factory=time.time)
     system_prompt: str = ""
     params: SamplingParams = DEFAULT_PARAMS
+    priority: int = 0
+    """For the scheduling policy of that name: smaller goes first."""
     draft: str = ""
     """What stands unsent in the composer."""
     turns: dict[str, Turn] = field(default_factory=dict)
@@ -95,7 +97,7 @@ class Session:
         path = self.path()
         if until is not None:
             path = path[: path.index(until) + 1]
-        fork = Session(name, system_prompt=self.system_prompt, params=self.params)
+        fork = Session(name, system_prompt=self.system_prompt, params=self.params, priority=self.priority)
         for turn in path:
             state = TurnState.INTERRUPTED if turn.open else turn.state
             fork.add(replace(turn, id=new_id(), parent=fork.head, state=state))

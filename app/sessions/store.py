@@ -190,7 +190,7 @@ class Store:
     # --- saving -----------------------------------------------------------------------------------------------------
 
     def save_session(self, session: Session, *, is_open: bool, place: int) -> None:
-        params = json.dumps(asdict(session.params))
+        params = json.dumps(asdict(session.params) | {"priority": session.priority})
         owner = self._window.id if is_open and self._window is not None else None
         row = (session.id, session.name, session.system_prompt, params, session.draft, session.head, session.created)
         self._put("session", session.id, (*row, time.time(), int(is_open), place, owner))
@@ -361,7 +361,7 @@ class Store:
         if head is not None and head not in turns:
             # A crash may have kept the session but not yet its newest turn: show the newest one there is.
             head = next(reversed(turns), None)
-        return Session(name, id, created, system_prompt, _params(params), draft, turns, head)
+        return Session(name, id, created, system_prompt, _params(params), _priority(params), draft, turns, head)
 
 
 def _turns(rows: Iterable[tuple[object, ...]]) -> Iterable[Turn]:
@@ -374,7 +374,7 @@ def _turns(rows: Iterable[tuple[object, ...]]) -> Iterable[Turn]:
 
 
 def _params(text: str) -> SamplingParams:
-    """Sampling settings from JSON. What this version can't read or accept gives the default."""
+    """Sampling settings from a session's JSON. What this version can't read or accept gives the default."""
     try:
         raw = json.loads(text)
         raw["stop"] = tuple(raw.get("stop", ()))
@@ -383,3 +383,12 @@ def _params(text: str) -> SamplingParams:
         return SamplingParams(**{k: v for k, v in raw.items() if k in known})
     except (ValueError, TypeError, AttributeError, RequestError):
         return DEFAULT_PARAMS
+
+
+def _priority(text: str) -> int:
+    """The priority from a session's JSON: 0 if there is none, as in what older versions wrote."""
+    try:
+        found = json.loads(text).get("priority", 0)
+    except (ValueError, AttributeError):
+        return 0
+    return found if type(found) is int else 0

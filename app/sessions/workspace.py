@@ -117,8 +117,9 @@ class Workspace:
     def new_session(self) -> Session:
         taken = {s.name for s in self.sessions}
         number = next(n for n in range(1, len(taken) + 2) if f"chat {n}" not in taken)
+        like = self.active
         session = self._add(
-            Session(f"chat {number}", params=self.active.params, system_prompt=self.active.system_prompt)
+            Session(f"chat {number}", system_prompt=like.system_prompt, params=like.params, priority=like.priority)
         )
         self.activate(session)
         return session
@@ -219,7 +220,7 @@ class Workspace:
     def _ask(self, session: Session, question: Turn, turn: Turn | None = None, attempts: int = 1) -> Turn:
         turn = turn or session.add(Turn("assistant", parent=question.id))
         turn.state = TurnState.WAITING
-        command = Submit(new_id(), session.name, session.prompt(until=question.id), session.params)
+        command = Submit(new_id(), session.name, session.prompt(until=question.id), session.params, session.priority)
         self._answers[command.request_id] = Answer(session, turn, command, self.clock(), attempts)
         self.save(session, turn)
         self._send_waiting()
@@ -410,8 +411,8 @@ class Workspace:
             session.head = shown
         self.save(session, turn)
 
-    def set_params(self, session: Session, params: SamplingParams, system_prompt: str) -> None:
-        session.params, session.system_prompt = params, system_prompt
+    def set_params(self, session: Session, params: SamplingParams, system_prompt: str, priority: int) -> None:
+        session.params, session.system_prompt, session.priority = params, system_prompt, priority
         self.save(session)
 
     def shut_down(self) -> None:

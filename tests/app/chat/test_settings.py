@@ -100,6 +100,27 @@ async def test_saved_settings_go_with_the_next_request_and_into_new_tabs(launch:
         assert rig.session.system_prompt == "Be brief."
 
 
+async def test_a_session_s_priority_goes_with_its_requests_and_is_kept(launch: Launch) -> None:
+    async with launch() as rig:
+        await rig.press("ctrl+s")
+        screen = rig.app.screen
+        screen.query_one("#priority", Input).value = "high"
+        await rig.settle()
+        assert "✗ must be a whole number" in rig.screen_text()
+        screen.query_one("#priority", Input).value = "-2"
+        await rig.press("ctrl+s")
+        await rig.send("go")
+        await rig.finish()
+        await rig.press("ctrl+n")
+        await rig.press("ctrl+s")
+        assert rig.app.screen.query_one("#priority", Input).value == "-2", "a new tab is like the one before"
+        await rig.press("ctrl+r", "ctrl+s")
+        await rig.send("and you?")
+        assert [c.priority for c in rig.engine.commands if isinstance(c, Submit)] == [-2, 0]
+    async with launch() as rig:
+        assert [session.priority for session in rig.workspace.sessions] == [-2, 0]
+
+
 async def test_defaults_are_one_key_away(launch: Launch) -> None:
     async with launch() as rig:
         await rig.press("ctrl+s")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,35 @@ def test_a_session_comes_back_whole(opened: Callable[[], Store]) -> None:
     (back,) = opened().restore()
     assert (back.name, back.draft, back.params) == ("plan", "half a thought", session.params)
     assert [t.text for t in back.path()] == ["why?", "because"]
+
+
+def with_params(store: Store, session: Session, params: str) -> None:
+    """Put a session's settings there as another version might have written them."""
+    wait_for(lambda: store.search(""))
+    with closing(sqlite3.connect(store.path)) as db, db:
+        db.execute("UPDATE sessions SET params = ? WHERE id = ?", (params, session.id))
+
+
+@pytest.mark.parametrize(
+    ("params", "temperature", "priority"),
+    [
+        ('{"temperature": 0.7, "priority": -3}', 0.7, -3),
+        ('{"temperature": 0.7}', 0.7, 0),
+        ('{"temperature": 0.7, "priority": "first", "mood": "good"}', 0.7, 0),
+        ('{"temperature": "hot", "priority": 5}', 0.3, 5),
+        ("[]", 0.3, 0),
+        ("{", 0.3, 0),
+    ],
+)
+def test_settings_of_other_versions_are_read_as_far_as_they_go(
+    opened: Callable[[], Store], params: str, temperature: float, priority: int
+) -> None:
+    store = opened()
+    session = saved(store)
+    with_params(store, session, params)
+    claimed = store.claim(session.id)
+    assert claimed is not None
+    assert (claimed.params.temperature, claimed.priority) == (temperature, priority)
 
 
 def test_tabs_come_back_in_their_order_and_closed_ones_do_not(opened: Callable[[], Store]) -> None:
