@@ -1,0 +1,37 @@
+"""Reading on in a result that was too long for the prompt."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from inference.tools.context import Context
+from inference.tools.definition import Effect, ToolError, tool
+from inference.tools.results import stored_lines
+
+
+@tool(effect=Effect.READS)
+def read_result(
+    call_id: Annotated[str, Field(description="the id that the shortened result names")],
+    context: Context,
+    start: Annotated[int, Field(ge=1, description="first line, from 1")] = 1,
+    lines: Annotated[int, Field(ge=1, le=1000, description="how many lines")] = 100,
+) -> str:
+    """Read more of an earlier tool result that was too long to be shown whole."""
+    text = context.results.get(call_id)
+    if text is None:
+        raise ToolError(f"no result is stored under {call_id!r}: take the call_id that the shortened result names")
+    found = stored_lines(text)
+    if start > len(found):
+        raise ToolError(f"the result has {len(found)} lines, so none begins at {start}")
+    # Fewer than asked for, rather than a result that is too long itself: then nothing is ever stored twice.
+    chosen: list[str] = []
+    room = context.result_chars - 100
+    for line in found[start - 1 : start - 1 + lines]:
+        if (room := room - len(line) - 1) < 0 and chosen:
+            break
+        chosen.append(line)
+    end = start + len(chosen) - 1
+    more = f"; start={end + 1} reads on" if end < len(found) else ""
+    return "\n".join([*chosen, f"[lines {start} to {end} of {len(found)}{more}]"])

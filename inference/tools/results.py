@@ -1,0 +1,55 @@
+"""Results of calls, bounded: what the model gets of them at once, and how it reads the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inference.tools.calls import digest
+from inference.tools.context import ResultStore
+from inference.tools.markup import quote_markers
+
+LINE_WIDTH = 400
+"""Longer lines of a stored result are shown in pieces of so many characters, so that every part can be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a call came to."""
+
+    text: str
+    """For the model: bounded, with control markers broken."""
+    ok: bool
+    digest: str
+    """SHA-256 of the whole result, before it was bounded."""
+    chars: int
+    """Length of the whole result."""
+
+
+def result_of_error(sentence: str) -> Result:
+    """A call that failed, in a sentence."""
+    text = f"error: {sentence}"
+    return Result(quote_markers(text), False, digest(text), len(text))
+
+
+def bounded(text: str, call_id: str, store: ResultStore, most_chars: int, ok: bool = True) -> Result:
+    """A result as the model gets it. What is longer than `most_chars` is stored; its beginning is shown, whole lines,
+    with a word on how to read on."""
+    whole = Result(quote_markers(text), ok, digest(text), len(text))
+    if len(text) <= most_chars:
+        return whole
+    store.put(call_id, text)
+    lines = stored_lines(text)
+    shown = 0
+    room = most_chars
+    while shown < len(lines) and (room := room - len(lines[shown]) - 1) >= 0:
+        shown += 1
+    note = (
+        f"[lines 1 to {shown} of {len(lines)}; the rest is stored: "
+        f'read_result(call_id="{call_id}", start={shown + 1}) reads on]'
+    )
+    return Result(quote_markers("\n".join([*lines[:shown], note])), ok, whole.digest, whole.chars)
+
+
+def stored_lines(text: str) -> list[str]:
+    """The lines by which a stored result is read; they hold all of it but the line breaks."""
+    return [line[at : at + LINE_WIDTH] for line in text.splitlines() for at in range(0, max(1, len(line)), LINE_WIDTH)]
