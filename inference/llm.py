@@ -14,10 +14,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
-from inference.engine.engine import Engine
 from inference.engine.prompts import encode_prompt
+from inference.engine.start import start
 from inference.errors import ConfigError, RequestError
-from inference.model.loader import load
 from inference.protocol import (
     ChatPrompt,
     Delta,
@@ -73,9 +72,8 @@ class LLM:
             if name not in known:
                 raise ConfigError(f"there is no option {name!r}; the options are {', '.join(known)}")
         config = replace(config or EngineConfig(), **options)
-        loaded = load(model, dtype=config.dtype, kernels=config.kernels, activations=config.activations)
-        self.loaded = loaded
-        self.engine = Engine(loaded, config)
+        self.engine = start(model, config)
+        self.loaded = loaded = self.engine.loaded
         self.tokenizer = loaded.tokenizer
         self.special_token_ids = loaded.tokenizer.special_ids | loaded.eos_ids
         self._streams: WeakValueDictionary[str, Stream] = WeakValueDictionary()

@@ -25,7 +25,10 @@ PACKAGE = Path(__file__).resolve().parent
 COMPILERS = ("c++", "g++", "clang++")
 MAKE_VARIABLES = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
 OLDEST_CMAKE = (3, 25)
-SANITIZERS = ("address", "undefined")
+SANITIZERS = "address,undefined"
+"""As the compiler spells them: what is out of bounds, and what C++ leaves undefined."""
+PRELOADED = ("libasan.so", "libubsan.so", "libstdc++.so.6")
+"""The sanitizers look for C++'s exceptions when they are loaded, which is before Python asks for them."""
 
 
 class Missing(Exception):
@@ -34,12 +37,13 @@ class Missing(Exception):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Compiles glasschat's native kernels.")
-    parser.add_argument("--sanitize", choices=SANITIZERS, help="into build/native-<sanitizer>, not beside the package")
+    about = "with checks for memory and undefined behaviour, into build/native-sanitized, not beside the package"
+    parser.add_argument("--sanitize", action="store_const", const=SANITIZERS, default="", help=about)
     sanitize = parser.parse_args().sanitize
-    directory = PACKAGE.parent / "build" / (f"native-{sanitize}" if sanitize else "native")
+    directory = PACKAGE.parent / "build" / ("native-sanitized" if sanitize else "native")
     try:
         began = time.monotonic()
-        built = _build(directory, sanitize or "")
+        built = _build(directory, sanitize)
     except Missing as reason:
         if not sanitize:
             _remove_installed()  # it would be in force though its sources have changed
@@ -49,8 +53,7 @@ def main() -> int:
     place = built if sanitize else _install(built)
     print(f"native kernels: built {_shown(place)} in {time.monotonic() - began:.0f} s")
     if sanitize:
-        library = f"lib{'asan' if sanitize == 'address' else 'ubsan'}.so"
-        preload = " ".join(f"$({_compiler()} -print-file-name={name})" for name in (library, "libstdc++.so.6"))
+        preload = " ".join(f"$({_compiler()} -print-file-name={name})" for name in PRELOADED)
         print(f'LD_PRELOAD="{preload}" GLASSCHAT_NATIVE={_shown(directory)} uses it')
     return 0
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from inference.engine.engine import Engine
-from inference.model.loader import load
+from inference.engine.start import start
 from inference.protocol import Delta, EngineConfig, Submit, TokenPrompt
 from inference.scheduling.pace import Dictated
 from inference.scheduling.recording import Arrival, Change, Departure, RecordedStep, read
@@ -30,8 +29,7 @@ def recompute(model: str, file: Path) -> Recomputed:
     recording = read(file)
     header = recording.header
     config = replace(header.config, num_kv_blocks=header.num_blocks, block_size=header.block_size)
-    loaded = load(model, dtype=config.dtype, kernels=config.kernels, activations=config.activations)
-    engine = Engine(loaded, config)
+    engine = start(model, config)
     engine.pace = pace = Dictated()
     same = 0
     for entry in recording.entries:
@@ -45,11 +43,15 @@ def recompute(model: str, file: Path) -> Recomputed:
             case Change(config=changed):
                 engine.configure({name: getattr(changed, name) for name in _LIVE})
             case RecordedStep():
-                pace.pace = entry.pace
-                found = {e.request_id: e.token_ids for e in engine.step() if isinstance(e, Delta) and e.token_ids}
+                pace.pace, engine.speculator.dictated = entry.pace, entry.wanted_drafts
+                found: dict[str, list[int]] = {}
+                for event in engine.step():
+                    if isinstance(event, Delta):
+                        found.setdefault(event.request_id, []).extend(event.token_ids)
                 for output in entry.outputs:
-                    now = found.get(output.request_id, ())
-                    if output.token_id >= 0 and now != (output.token_id,):
+                    now = found.get(output.request_id, [])[:1]
+                    found[output.request_id] = found.get(output.request_id, [])[1:]
+                    if output.token_id >= 0 and now != [output.token_id]:
                         instead = f"token {now[0]}" if now else "none"
                         return Recomputed(
                             same,

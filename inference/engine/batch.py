@@ -19,9 +19,9 @@ class Batch:
     """[T] int32: the chunks' tokens one after another."""
     layout: RaggedLayout
     sampling: tuple[Chunk, ...]
-    """The R chunks that end in a new token."""
+    """The chunks that end in a new token."""
     sampling_rows: mx.array
-    """[R] int32: the flat index of the last token of each."""
+    """[R] int32: the flat index of the last token of each, and of the tokens before drafts."""
 
 
 def build_batch(chunks: Sequence[Chunk], block_size: int) -> Batch:
@@ -31,7 +31,7 @@ def build_batch(chunks: Sequence[Chunk], block_size: int) -> Batch:
     for chunk in chunks:
         token_ids += chunk.request.token_ids(chunk.num_computed, chunk.num_computed + chunk.num_tokens)
         if chunk.samples:
-            rows.append(len(token_ids) - 1)
+            rows += range(len(token_ids) - 1 - chunk.drafts, len(token_ids))
     layout = RaggedLayout.build(
         [chunk.num_tokens for chunk in chunks],
         [chunk.num_computed + chunk.num_tokens for chunk in chunks],

@@ -10,10 +10,13 @@ import secrets
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import mlx.core as mx
 
 from inference.engine.batch import Batch, build_batch
 from inference.engine.explain import PrefixHistory
@@ -23,6 +26,7 @@ from inference.engine.options import Options, settled
 from inference.engine.prompts import check_params, encode_prompt
 from inference.engine.recorder import Recorder
 from inference.engine.runner import Runner
+from inference.engine.speculator import Speculator
 from inference.engine.trial import Trial
 from inference.errors import ConfigError, GlasschatError
 from inference.model.loader import LoadedModel
@@ -47,23 +51,29 @@ from inference.protocol import (
     Submit,
     Timings,
     TokenCount,
+    Verified,
 )
-from inference.sampling.sampler import Sampled, sample
+from inference.sampling.sampler import Sampled, accepted, choose, sample
 from inference.scheduling.pace import Pace, Pacing
-from inference.scheduling.plan import Limits, Plan
+from inference.scheduling.plan import Chunk, Limits, Plan
 from inference.scheduling.recording import Header
 from inference.scheduling.request import Request
 from inference.scheduling.scheduler import Scheduler
+from inference.speculation.drafter import Drafter
 
 
 class Engine:
     """A model that serves many requests in one continuous batch. Not thread-safe: one thread owns it and its arrays."""
 
-    def __init__(self, loaded: LoadedModel, config: EngineConfig) -> None:
-        """Allocates the KV pool. Raises ConfigError if it does not fit in memory."""
-        self._config = loaded.config
+    def __init__(self, loaded: LoadedModel, config: EngineConfig, draft: LoadedModel | None = None) -> None:
+        """Allocates the KV pool. `draft` is a model that fits: see `speculation.fit`.
+
+        Raises ConfigError if the pool does not fit in memory.
+        """
+        self.loaded = loaded
         kept = loaded.model.kv_format(config.kv_cache_dtype)
-        self.model_info: ModelInfo = self._described(loaded.info, kept)
+        described = self._described(loaded.info, kept)
+        self.model_info: ModelInfo = replace(described, draft=draft.info.name if draft else "")
         self._tokenizer = loaded.tokenizer
         special = loaded.tokenizer.special_ids
         self._vocabulary = Vocabulary(
@@ -76,12 +86,15 @@ class Engine:
         self._scheduler = Scheduler(
             Limits.of(config), num_blocks=size.num_blocks, block_size=config.block_size, max_model_len=max_model_len
         )
-        self._options = Options(config, loaded, size, self._scheduler.capacity)
+        self._options = Options(config, loaded, self.model_info, size, self._scheduler.capacity)
         self._scheduler.limits = Limits.of(self._options.in_force)
         self._live: dict[str, Generation] = {}
         self._trial = Trial()
         self.pace: Pacing = Pace()
         """What says how much prefill goes beside decodes."""
+        self.speculator = Speculator(self._drafter(draft, vocab_size=loaded.info.vocab_size))
+        self._verified: list[Verified] = []
+        """What became of drafts in this step."""
         self._ended: list[tuple[str, FinishReason]] = []
         """Requests that ended since the last step record."""
         self._steps = 0
@@ -103,6 +116,12 @@ class Engine:
     def has_work(self) -> bool:
         """Whether `step` has something to do: live requests, or ends that no record has told yet."""
         return bool(self._live or self._ended)
+
+    def _drafter(self, draft: LoadedModel | None, *, vocab_size: int) -> Drafter | None:
+        if draft is None:
+            return None
+        blocks, size = self._scheduler.blocks.total, self._scheduler.block_size
+        return Drafter(draft.model, num_blocks=blocks, block_size=size, vocab_size=vocab_size)
 
     def ready(self) -> Ready:
         return Ready(
@@ -165,6 +184,8 @@ class Engine:
         except ConfigError as error:
             return [Configured(self.options, self._steps + 1, str(error))]
         self._runner.ops = ops
+        if self.speculator.drafter:
+            self.speculator.drafter.model.use(ops)
         before = self._options.in_force
         self._options.request(requested, settled(requested, ops, self.model_info, self._runner.kept))
         now = self._options.in_force
@@ -174,6 +195,7 @@ class Engine:
             before.kv_cache_dtype,
         ):
             self.pace.forget()
+            self.speculator.forget()
         if now.activations != before.activations:
             self._scheduler.forget_prefixes()
         if now.kv_layout != before.kv_layout:
@@ -200,7 +222,7 @@ class Engine:
         self.model_info = described
 
     def _described(self, info: ModelInfo, kept: KVFormat) -> ModelInfo:
-        return replace(info, kv_bytes_per_token=kept.bytes_of(self._config.kv_elements_per_token))
+        return replace(info, kv_bytes_per_token=kept.bytes_of(self.loaded.config.kv_elements_per_token))
 
     def count_tokens(self, command: CountTokens) -> list[Event]:
         """How long a prompt is; with a sentence instead if it can't be tokenized."""
@@ -262,8 +284,11 @@ class Engine:
             for generation in self._trial.next():
                 self._scheduler.add(generation.request)
         scheduler = self._scheduler
-        slowdown = self._options.in_force.decode_slowdown
-        pace = self.pace.prefill(slowdown, scheduler.decoding, scheduler.prefilling)
+        config, decoding = self._options.in_force, scheduler.decoding
+        wanted = self.speculator.offer(decoding, config)
+        pace = None
+        if scheduler.prefill_is_due:
+            pace = self.pace.prefill(config.decode_slowdown, decoding, scheduler.prefilling)
         plan = scheduler.schedule(pace)
         clock.lap("schedule")
         for chunk in plan.chunks:
@@ -294,17 +319,23 @@ class Engine:
             lookups=plan.lookups,
             changed_blocks=self._scheduler.block_changes(),
             pace=pace,
+            verified=tuple(self._verified),
+            speculation=self.speculator.report(),
         )
         self._ended.clear()
+        self._verified.clear()
         if not failed:
             self.pace.observe(record.scheduled, record.phases.total)
+            self.speculator.observe(record)
         if self._recorder:
-            self._recorder.step(record, failed=failed)
+            self._recorder.step(record, wanted, failed=failed)
             if failed or self._recorder.problem:
                 events += self._end_recording("a step could not be computed" if failed else "")
         return [*events, record]
 
     def _compute(self, plan: Plan, clock: _Clock) -> tuple[Batch | None, list[Sampled]]:
+        self.speculator.draft(plan, self._options.in_force, self._draft)
+        clock.lap("draft")
         if not plan.chunks:
             return None, []
         batch = build_batch(plan.chunks, self._scheduler.block_size)
@@ -313,31 +344,60 @@ class Engine:
         clock.lap("compute")
         if logits is None:
             return batch, []
-        states = [self._live[chunk.request.request_id].sampling for chunk in batch.sampling]
+        # A draft is verified by sampling what follows the tokens before it.
+        states = [
+            self._live[chunk.request.request_id].sampling.ahead(chunk.request.draft_ids[:ahead])
+            for chunk in batch.sampling
+            for ahead in range(chunk.drafts + 1)
+        ]
         ops = self._runner.ops
         sampled = sample(logits, states, ops.largest, ops.greedy)
         clock.lap("sample")
         return batch, sampled
 
+    def _draft(self, logits: mx.array, keys: Sequence[Hashable], drafted: Sequence[Sequence[int]]) -> list[int]:
+        """Sample a draft model's next tokens just as the model's own would be: with the same numbers drawn."""
+        states = [self._live[str(key)].sampling.ahead(tokens) for key, tokens in zip(keys, drafted, strict=True)]
+        chosen = choose(logits, states, self._runner.ops.largest, self._runner.ops.greedy)
+        return [max(0, token) for token in chosen]  # what is not a number drafts anything
+
     def _accept(self, batch: Batch | None, sampled: list[Sampled]) -> list[Event]:
-        """Give each request its token, and end those that are done."""
+        """Give each request its tokens, and end those that are done."""
+        events: list[Event] = []
+        rows = iter(sampled)
+        for chunk in batch.sampling if batch else ():
+            events += self._take(chunk, accepted(chunk.request.draft_ids, list(islice(rows, chunk.drafts + 1))))
+        return events
+
+    def _take(self, chunk: Chunk, results: Sequence[Sampled]) -> list[Event]:
+        """One request's tokens of this step."""
         events: list[Event] = []
         now = time.monotonic()
-        for chunk, result in zip(batch.sampling if batch else (), sampled, strict=True):
-            generation = self._live[chunk.request.request_id]
+        generation, request, reason = self._live[chunk.request.request_id], chunk.request, None
+        right = taken = 0
+        for place, result in enumerate(results):
             if result.error:
+                reason = FinishReason.ERROR
                 if self._recorder:
-                    self._recorder.output(generation.request_id, -1, FinishReason.ERROR)
-                events += self._end(generation, FinishReason.ERROR, result.error)
-                continue
-            self._scheduler.append(chunk.request, result.token_id)
-            delta, reason = generation.accept(result, now)
+                    self._recorder.output(generation.request_id, -1, reason)
+                events += self._end(generation, reason, result.error)
+                break
+            drafted = place < chunk.drafts and result.token_id == request.draft_ids[place]
+            right, taken = right + drafted, taken + 1
+            self._scheduler.append(request, result.token_id)
+            delta, reason = generation.accept(result, now, drafted=drafted)
             if self._recorder:
-                self._recorder.output(chunk.request.request_id, result.token_id, reason)
+                self._recorder.output(request.request_id, result.token_id, reason)
             events.append(delta)
             if reason is not None:
                 events += self._end(generation, reason)
-            elif self._trial.active:
+                break
+        if chunk.drafts:
+            self._verified.append(Verified(request.request_id, request.session, chunk.drafts, right, taken))
+        if reason is None:
+            if chunk.drafts:
+                self._scheduler.settle(request)
+            if self._trial.active:
                 self._take_out(generation)  # it can be computed: not the one that broke the batch
                 self._trial.park(generation)
         return events
@@ -367,6 +427,7 @@ class Engine:
     def _requeue(self, plan: Plan) -> list[Generation]:
         """Take all requests out of the scheduler, to be computed anew; return those of the batch, now suspects."""
         self._runner.reset()
+        self.speculator.reset()
         self._scheduler.forget_prefixes()
         in_batch = [self._live[chunk.request.request_id] for chunk in plan.chunks]
         for generation in [self._live[request.request_id] for request in self._scheduler]:

@@ -47,7 +47,7 @@ class Generation:
             self._first_computed = began
             self._cached_tokens = self.request.cached_tokens
 
-    def accept(self, sampled: Sampled, now: float) -> tuple[Delta, FinishReason | None]:
+    def accept(self, sampled: Sampled, now: float, *, drafted: bool = False) -> tuple[Delta, FinishReason | None]:
         """Take the token just sampled, already appended by the scheduler: its delta, and why the request ends."""
         token_id = sampled.token_id
         self._first_token = now if self._first_token is None else self._first_token
@@ -57,7 +57,7 @@ class Generation:
         if reason is not None:
             text += self._text.flush()
         logprobs = () if sampled.logprob is None else (sampled.logprob,)
-        return Delta(self.request_id, text, (token_id,), logprobs), reason
+        return Delta(self.request_id, text, (token_id,), logprobs, drafted), reason
 
     def _reason(self, token_id: int) -> FinishReason | None:
         is_eos = token_id in self._vocabulary.eos_ids and not self._params.ignore_eos

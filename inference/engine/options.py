@@ -23,23 +23,27 @@ class Options:
     `in_force` has concrete values where the request says "auto" or 0. Its `kernels` can be parsed like the request's.
     """
 
-    def __init__(self, requested: EngineConfig, loaded: LoadedModel, pool: PoolSize, capacity: int) -> None:
+    def __init__(
+        self, requested: EngineConfig, loaded: LoadedModel, model: ModelInfo, pool: PoolSize, capacity: int
+    ) -> None:
         """As an engine starts. `capacity`: the most tokens that one request may have, by model, request and pool."""
         self.requested = requested
         self._started_with = requested
         kept = loaded.model.kv_format(requested.kv_cache_dtype)
-        found = settled(requested, loaded.model.ops, loaded.info, kept)
+        found = settled(requested, loaded.model.ops, model, kept)
         self.in_force = replace(
             requested,
             num_kv_blocks=pool.num_blocks,
             max_model_len=capacity,
             dtype=loaded.dtype,
+            draft=model.draft or "none",
             **{name: each.value for name, each in found.items()},
         )
         self._reasons = {
             "num_kv_blocks": pool.reason,
             "max_model_len": self._length_reason(loaded.info.context_length),
             "dtype": loaded.dtype_reason,
+            "draft": "" if model.draft else "this model has none that comes with it",
             **{name: each.reason for name, each in found.items()},
         }
 
@@ -118,11 +122,23 @@ def settled(requested: EngineConfig, ops: OpTable, model: ModelInfo, kept: KVFor
     if requested.enable_prefix_caching and requested.kv_layout != "paged":
         caching = Settled(False, "only paged blocks can be kept and shared")
     return {
+        "speculation": _speculation(requested, model),
         "kernels": Settled(*kernels_in_force(ops)),
         "activations": activations,
         "kv_cache_dtype": Settled(kept.name, "that of the activations" if requested.kv_cache_dtype == "auto" else ""),
         "enable_prefix_caching": caching,
     }
+
+
+def _speculation(requested: EngineConfig, model: ModelInfo) -> Settled:
+    asked = requested.speculation
+    if asked == "off":
+        return Settled("off")
+    if requested.kv_layout == "none":
+        return Settled("off", "where nothing is kept, every draft would be computed again")
+    if model.draft or asked == "ngram":
+        return Settled("draft" if asked == "auto" else asked, f"{model.draft} drafts" if asked == "auto" else "")
+    return Settled("off", "there is no draft model: start with --draft, or choose ngram")
 
 
 def _unique(values: Iterable[str]) -> list[str]:

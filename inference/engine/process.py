@@ -35,6 +35,7 @@ from inference.protocol import (
     Pause,
     Record,
     Resume,
+    SetBreakpoints,
     Shutdown,
     StepRecord,
     Submit,
@@ -114,12 +115,9 @@ def _load(model: str, config: EngineConfig, outbox: Outbox) -> Engine:
         outbox.send([LoadProgress(stage)])
 
     progress("importing MLX")
-    from inference.engine.engine import Engine
-    from inference.model.loader import load
+    from inference.engine.start import start
 
-    loaded = load(model, dtype=config.dtype, kernels=config.kernels, activations=config.activations, progress=progress)
-    progress("allocating the KV cache")
-    return Engine(loaded, config)
+    return start(model, config, progress)
 
 
 def serve(engine: Engine, inbox: queue.SimpleQueue[Command], outbox: Outbox, pulse: Pulse) -> None:
@@ -165,6 +163,8 @@ def _obey(engine: Engine, control: Control, command: Command) -> list[Event]:
             return engine.record(path)
         case Resume():
             return [control.resume(command, engine.steps)]
+        case SetBreakpoints(points):
+            return [control.set_breakpoints(points)]
         case _:
             raise TypeError(f"{type(command).__name__} is not a command")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,7 +64,7 @@ class Recorder:
         """A token of the step that is being computed; -1 for a request that ends without one."""
         self._outputs.append(Output(request_id, token_id, "" if reason is None else str(reason)))
 
-    def step(self, record: StepRecord, *, failed: bool) -> None:
+    def step(self, record: StepRecord, wanted_drafts: Mapping[str, int], *, failed: bool) -> None:
         outputs, self._outputs = tuple(self._outputs), []
         blocks = record.blocks
         self._write(
@@ -78,6 +79,7 @@ class Recorder:
                 blocks.cached,
                 record.pace,
                 failed,
+                wanted_drafts,
             )
         )
 

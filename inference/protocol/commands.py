@@ -55,7 +55,7 @@ class Pause:
 
 
 class Condition(StrEnum):
-    """What a running engine can be stopped by."""
+    """What a running engine can be stopped by. Those of requests may be narrowed down to one session's."""
 
     PREEMPTION = "a request is preempted"
     KV_ABOVE = "KV use is above"
@@ -72,16 +72,22 @@ class Until:
     percent: float = 0.0
     """For KV_ABOVE."""
     session: str = ""
-    """For SCHEDULED."""
+    """Whose requests count; empty for anyone's, but for SCHEDULED, which needs one."""
 
     def __str__(self) -> str:
-        match self.condition:
-            case Condition.KV_ABOVE:
-                return f"{self.condition} {self.percent:g} %"
-            case Condition.SCHEDULED:
-                return f"{self.session} is scheduled"
-            case _:
-                return str(self.condition)
+        if self.condition is Condition.KV_ABOVE:
+            return f"{self.condition} {self.percent:g} %"
+        if self.session:
+            return f"{self.session} {_DOES[self.condition]}"
+        return str(self.condition)
+
+
+_DOES = {
+    Condition.PREEMPTION: "is preempted",
+    Condition.SCHEDULED: "is scheduled",
+    Condition.FINISHED: "ends",
+    Condition.REFUSED: "is not admitted",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,13 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
+class SetBreakpoints:
+    """Pause after every step that fulfils one of these, until others are set; answered by `Stepping`."""
+
+    points: tuple[Until, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """Write what happens to a file, from now on, or no longer; answered by `Recorded`."""
 
@@ -110,4 +123,4 @@ class Shutdown:
     pass
 
 
-Command = Submit | Abort | Configure | CountTokens | ExplainPrefix | Pause | Resume | Record | Shutdown
+Command = Submit | Abort | Configure | CountTokens | ExplainPrefix | Pause | Resume | SetBreakpoints | Record | Shutdown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from inference.protocol.commands import Until
 from inference.protocol.options import OptionState
 from inference.protocol.steps import FinishReason, StepRecord
 
@@ -22,6 +23,8 @@ class ModelInfo:
     kv_bytes_per_token: int
     quantization: str
     """Such as "4-bit, groups of 64", or "none"."""
+    draft: str = ""
+    """The draft model, as it was asked for; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class Delta:
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...] = ()
+    drafted: bool = False
+    """Its token was drafted, and accepted; otherwise it was sampled as ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,8 @@ class Stepping:
     """The last one that was computed."""
     reason: str = ""
     """Why it paused, or how long it goes on, as a phrase; empty if it runs freely."""
+    breakpoints: tuple[Until, ...] = ()
+    """What it pauses at whenever it happens."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 KV_CACHE_DTYPES = (*DTYPES, "int8", "int4")
 ACTIVATIONS = ("exact", "bfloat16", "int8")
 KV_LAYOUTS = ("paged", "dense", "none")
+SPECULATIONS = ("auto", "off", "draft", "ngram")
 SCHEDULING_POLICIES = ("fcfs", "shortest", "priority", "fair")
 
 
@@ -81,6 +82,28 @@ class EngineConfig:
         "what matrices are multiplied by: exact, or rounded to bfloat16 or int8, for speed",
         live=True,
         choices=ACTIVATIONS,
+    )
+
+    draft: str = _option(
+        "auto",
+        "a small model that drafts for this one: a directory or hub id, none, or auto (the demo model's own beside the "
+        "demo model)",
+        live=False,
+    )
+    speculation: str = _option(
+        "auto",
+        "who drafts tokens that one step then verifies: draft (the draft model), ngram (what followed the same words "
+        "earlier in the text), off, or auto (the draft model, if there is one)",
+        live=True,
+        choices=SPECULATIONS,
+    )
+    num_speculative_tokens: int = _option(
+        4, "most tokens that are drafted for a request in one step", live=True, at_least=1
+    )
+    adaptive_speculation: bool = _option(
+        True,
+        "draft fewer tokens, or none, where verifying them costs more time than they save, by what the last steps took",
+        live=True,
     )
 
     def __post_init__(self) -> None:

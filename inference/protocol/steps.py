@@ -39,6 +39,8 @@ class Scheduled:
     """True while prompt tokens (or, after a preemption, earlier output) are computed; False for a decode."""
     samples: bool
     """True if a new token is sampled at the end of this chunk."""
+    drafts: int = 0
+    """Of its tokens, the last ones, those that were drafted and are verified in this step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,37 @@ class PrefixLookup:
 
 
 @dataclass(frozen=True, slots=True)
+class Verified:
+    """What became of the tokens that were drafted for one request."""
+
+    request_id: str
+    session: str
+    drafted: int
+    accepted: int
+    """The first so many."""
+    tokens: int
+    """That the request got: one more than were accepted, unless it ended with one of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speculation:
+    """Drafting as it stands: how far ahead, and by what figures."""
+
+    method: str
+    """draft or ngram."""
+    depth: int
+    """Tokens drafted for a request in this step, at most."""
+    reason: str
+    """Why so many, as a phrase."""
+    acceptance: tuple[float, ...]
+    """By place in a draft: how often the token there is accepted, if all before it are."""
+    tokens_per_verification: float
+    """Expected of the depth that was asked for; 1 without drafts."""
+    break_even: int
+    """The largest depth that costs no more time than it saves, of those that are allowed; 0 if none does."""
+
+
+@dataclass(frozen=True, slots=True)
 class BlockCounts:
     """`free + used == total` at every step."""
 
@@ -123,6 +156,8 @@ class PhaseTimes:
     sample: float = 0.0
     output: float = 0.0
     """Detokenizing, stop strings and events."""
+    draft: float = 0.0
+    """Before the batch is built: drafting tokens for it to verify."""
 
     @classmethod
     def mean(cls, times: Sequence[PhaseTimes]) -> PhaseTimes:
@@ -132,7 +167,7 @@ class PhaseTimes:
 
     @property
     def total(self) -> float:
-        return self.schedule + self.build + self.compute + self.sample + self.output
+        return self.schedule + self.build + self.compute + self.sample + self.output + self.draft
 
 
 class FinishReason(StrEnum):
@@ -166,6 +201,9 @@ class StepRecord:
     """Blocks that are held by others than before, or hold something else; the rest are as they were."""
     pace: int | None = None
     """The most prefill tokens that the step might have, so that its decodes need not wait; None for any number."""
+    verified: tuple[Verified, ...] = ()
+    speculation: Speculation | None = None
+    """None where nobody drafts."""
 
     @property
     def prefill_tokens(self) -> int:
@@ -177,4 +215,5 @@ class StepRecord:
 
     @property
     def sampled_tokens(self) -> int:
-        return sum(s.samples for s in self.scheduled)
+        """With the drafts that were accepted."""
+        return sum(s.samples and not s.drafts for s in self.scheduled) + sum(v.tokens for v in self.verified)

@@ -7,6 +7,7 @@ all rows that have any.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import mlx.core as mx
 
@@ -52,6 +53,14 @@ class LogitEdits:
         entry = self._entry(token_id)
         self.factor[entry] = params.repetition_penalty
         self.subtract[entry] = params.presence_penalty + params.frequency_penalty * count
+
+    def copy(self) -> LogitEdits:
+        """One that grows by itself from here on."""
+        other = copy(self)
+        other._index, other._counts = dict(self._index), dict(self._counts)
+        other.token_ids, other.add = list(self.token_ids), list(self.add)
+        other.factor, other.subtract = list(self.factor), list(self.subtract)
+        return other
 
     def _entry(self, token_id: int) -> int:
         if token_id not in self._index:

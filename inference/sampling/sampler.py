@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import cast
 
@@ -35,6 +36,16 @@ class SamplingState:
         if self.edits is not None:
             self.edits.append(token_id)
 
+    def ahead(self, token_ids: Sequence[int]) -> SamplingState:
+        """What it will be once these, too, are part of the output; itself for none."""
+        if not token_ids:
+            return self
+        later = copy(self)
+        later.edits = self.edits and self.edits.copy()
+        for token_id in token_ids:
+            later.append(token_id)
+        return later
+
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
@@ -57,15 +68,9 @@ def sample(
     Evaluates the arrays. Nothing is done for a feature that no row uses; with all rows greedy and unedited the logits
     are gone through once. States are read, not changed: the caller appends what it accepts.
     """
-    edited = apply_edits(logits, [state.edits for state in states])
-    best = greedy(edited)
-    tokens = _choose(edited, best, states, largest)
-    mx.eval(best, tokens)
-    token_ids = cast(list[int], tokens.tolist())
-    failed = [token == logits.shape[-1] for token in cast(list[int], best.tolist())]
-
+    token_ids = choose(logits, states, largest, greedy)
     reported: dict[int, TokenLogprob] = {}
-    wanting = [(r, n) for r, s in enumerate(states) if (n := s.params.logprobs) is not None and not failed[r]]
+    wanting = [(r, n) for r, s in enumerate(states) if (n := s.params.logprobs) is not None and token_ids[r] >= 0]
     if wanting:
         rows = [row for row, _ in wanting]
         part = logits if len(rows) == len(states) else logits[mx.array(rows)]
@@ -73,13 +78,40 @@ def sample(
         reported = dict(zip(rows, found, strict=True))
     return [
         Sampled(-1, error="the model's output for this request is not a number (NaN or infinite): try it again")
-        if failed[row]
-        else Sampled(token_ids[row], reported.get(row))
-        for row in range(len(states))
+        if token_id < 0
+        else Sampled(token_id, reported.get(row))
+        for row, token_id in enumerate(token_ids)
     ]
 
 
-def _choose(logits: mx.array, best: mx.array, states: Sequence[SamplingState], largest: Largest) -> mx.array:
+def choose(logits: mx.array, states: Sequence[SamplingState], largest: Largest, greedy: Greedy) -> list[int]:
+    """The next token of each row, as `sample`, and nothing more of it; -1 for a row that is not numbers."""
+    edited = apply_edits(logits, [state.edits for state in states])
+    best = greedy(edited)
+    tokens = _tokens(edited, best, states, largest)
+    mx.eval(best, tokens)
+    broken = [token == logits.shape[-1] for token in cast(list[int], best.tolist())]
+    return [-1 if b else token for b, token in zip(broken, cast(list[int], tokens.tolist()), strict=True)]
+
+
+def accepted(draft: Sequence[int], rows: Sequence[Sampled]) -> Sequence[Sampled]:
+    """What of a verified draft becomes output: row i was sampled after the draft's first i tokens.
+
+    Rows count up to the first that is not the draft's token, which is there in its place. So the output is what it
+    would be without drafts, token for token, at any temperature: each token is drawn from the model's distribution with
+    the numbers of its own position, whether it was guessed or not. That a draft model draws with the same numbers makes
+    its guesses right nearly as often as can be (Daliri, Musco and Suresh 2024, "Coupling without communication and
+    drafter-invariant speculative decoding").
+    """
+    for place, row in enumerate(rows):
+        if row.error:
+            return rows[: max(1, place)]  # not the fault of the tokens before it; it will be seen again on its own
+        if place == len(draft) or row.token_id != draft[place]:
+            return rows[: place + 1]
+    raise AssertionError("one row more than there are drafts")
+
+
+def _tokens(logits: mx.array, best: mx.array, states: Sequence[SamplingState], largest: Largest) -> mx.array:
     """Token ids [R]: of greedy rows the `best` one [R], a draw for the others."""
     drawing = [row for row, state in enumerate(states) if state.params.temperature > 0]
     if not drawing:

@@ -42,6 +42,8 @@ class Chunk:
     is_prefill: bool
     samples: bool
     """The chunk reaches the request's last token, so the step samples the next one."""
+    drafts: int = 0
+    """Its last tokens, after the request's own: drafts that the step verifies."""
 
     def describe(self) -> Scheduled:
         return Scheduled(
@@ -51,6 +53,7 @@ class Chunk:
             num_computed=self.num_computed,
             is_prefill=self.is_prefill,
             samples=self.samples,
+            drafts=self.drafts,
         )
 
 

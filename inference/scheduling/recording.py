@@ -88,6 +88,8 @@ class RecordedStep:
     """The most prefill tokens that the step might have."""
     failed: bool = False
     """The step could not be computed; its requests are tried one by one, which a replay can't repeat."""
+    wanted_drafts: Mapping[str, int] = field(default_factory=dict)
+    """Drafts that were offered, by request; the others had none."""
 
 
 Entry = Arrival | Departure | Change | RecordedStep

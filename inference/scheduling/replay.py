@@ -47,12 +47,17 @@ def replay(recording: Recording) -> Replayed:
             case RecordedStep():
                 if entry.failed:
                     return Replayed(done, f"step {entry.step} could not be computed when this was recorded")
+                for request in live.values():
+                    request.wanted_drafts = entry.wanted_drafts.get(request.request_id, 0)
                 if difference := compare(entry, scheduler.schedule(entry.pace)):
                     return Replayed(done, difference)
                 for output in entry.outputs:
                     scheduler.append(live[output.request_id], output.token_id)
                     if output.reason:
                         scheduler.finish(live.pop(output.request_id))
+                for decision in entry.decisions:
+                    if decision.drafts and decision.request_id in live:
+                        scheduler.settle(live[decision.request_id])
                 done += 1
     return Replayed(done)
 

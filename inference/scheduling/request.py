@@ -35,6 +35,10 @@ class Request:
     """Tokens that the prefix cache had when the request was last admitted."""
     epoch: int = 0
     """Of the prefix cache, when the request was last admitted; only in the same one is what it computes reused."""
+    wanted_drafts: int = 0
+    """Tokens that somebody offers to draft for the next step; how many are taken is up to the scheduler."""
+    draft_ids: list[int] = field(default_factory=list)
+    """Those of the step that is being computed: what may follow the output."""
     _contents: list[Content] = field(default_factory=list)
 
     @property
@@ -62,9 +66,12 @@ class Request:
         return self.num_tokens >= self.max_total_tokens
 
     def token_ids(self, start: int, stop: int) -> list[int]:
-        """Tokens `start` to `stop` of prompt and output together."""
-        split = len(self.prompt_ids)
-        return self.prompt_ids[start:stop] + self.output_ids[max(0, start - split) : max(0, stop - split)]
+        """Tokens `start` to `stop` of prompt, output and drafts together."""
+        found: list[int] = []
+        for part in (self.prompt_ids, self.output_ids, self.draft_ids):
+            found += part[max(0, start) : max(0, stop)]
+            start, stop = start - len(part), stop - len(part)
+        return found
 
     def contents(self, block_size: int, num_tokens: int) -> list[Content]:
         """What its first blocks hold or will hold: those that `num_tokens` of its tokens fill. Kept once computed."""

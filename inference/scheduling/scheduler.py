@@ -25,10 +25,11 @@ class Scheduler:
     """Continuous batching over a pool of blocks.
 
     Order within a step: running decodes (one token each, so that nobody who is already talking waits), then running
-    prefills (with half of the rest if anybody waits), then admissions, then running prefills with what is left; in each
-    of these, that of the policy. So a long prompt does not keep short ones out. Where blocks run out the latest arrival
-    is preempted: its blocks are freed and it is computed again later. So the earliest running request always makes
-    progress, and since none is accepted that exceeds the pool, every request ends.
+    prefills (with half of the rest if anybody waits), then admissions, then running prefills with what is left, then
+    drafts; in each of these, that of the policy. So a long prompt does not keep short ones out. Drafts are a bet: up to
+    half of what the decodes leave is kept for them, and no block is taken from anybody. Where blocks run out the latest
+    arrival is preempted: its blocks are freed and it is computed again later. So the earliest running request always
+    makes progress, and since none is accepted that exceeds the pool, every request ends.
     """
 
     def __init__(self, limits: Limits, *, num_blocks: int, block_size: int, max_model_len: int) -> None:
@@ -97,10 +98,25 @@ class Scheduler:
         self._shares.arrive(request.session)
 
     def append(self, request: Request, token_id: int) -> None:
-        """Record the token sampled for a running request."""
+        """Record a token sampled for a running request, all of whose tokens before it have been computed.
+
+        Several in one step are drafts that were accepted, and one more; `settle` follows the last.
+        """
+        before = request.num_computed_tokens
+        request.num_computed_tokens = request.num_tokens
+        if before < request.num_computed_tokens:
+            self._publish(request, before)
         request.output_ids.append(token_id)
         if self._limits.kv_layout == "none":
             self._free_blocks(request)
+
+    def settle(self, request: Request) -> None:
+        """The drafts of a request that goes on are verified: the blocks of those that were rejected go back."""
+        request.draft_ids.clear()
+        held = self._blocks_for(self._extent(request, request.num_computed_tokens))
+        rejected = request.block_table[held:]
+        del request.block_table[held:]
+        self._let_go(request, rejected)
 
     def forget_prefixes(self) -> None:
         """What requests to come compute is no longer what was, or by those that run now will be, computed."""
@@ -180,6 +196,11 @@ class Scheduler:
         """Running requests that have more to compute before they decode."""
         return [request for request in self._running if not request.is_decode]
 
+    @property
+    def prefill_is_due(self) -> bool:
+        """Whether anybody wants more of the next step than a decode: otherwise no pace is needed."""
+        return bool(self._waiting) or any(not request.is_decode for request in self._running)
+
     def schedule(self, pace: int | None = None) -> Plan:
         """Plan one step and carry it out in the books: blocks are allocated and `num_computed_tokens` advanced.
 
@@ -190,6 +211,7 @@ class Scheduler:
         step.prefill_running()
         step.admit_waiting()
         step.prefill_more()
+        step.draft()
         return step.finish()
 
     def _blocks_for(self, num_tokens: int) -> int:
@@ -238,13 +260,17 @@ class Scheduler:
             self._holders.setdefault(block, []).append(request)
 
     def _free_blocks(self, request: Request) -> None:
-        for block in request.block_table:
+        self._let_go(request, request.block_table)
+        request.block_table.clear()
+        request.draft_ids.clear()
+        request.num_computed_tokens = 0
+
+    def _let_go(self, request: Request, blocks: list[int]) -> None:
+        for block in blocks:
             self._holders[block].remove(request)
             if not self._holders[block]:
                 del self._holders[block]
-        self._pool.release(request.block_table)
-        request.block_table.clear()
-        request.num_computed_tokens = 0
+        self._pool.release(blocks)
 
 
 class _Step:
@@ -258,6 +284,8 @@ class _Step:
         self.pace = self.budget if pace is None or not self.chunked else pace
         """Prefill tokens left of what the decodes shall wait for."""
         self.denied_decodes = 0
+        self.wanted_drafts = self.kept_for_drafts = 0
+        self.drafts: dict[Request, int] = {}
         self.running_prefills: list[Request] = []
         self.wanted: dict[Request, int] = {}
         """By each prefill that came up for tokens and was not short of blocks, in order."""
@@ -279,6 +307,9 @@ class _Step:
                 self._deny(request, WaitReason.BUDGET, self.denied_decodes)
             elif self._make_room(request, 1):
                 self._grant(request, 1)
+        self.wanted_drafts = sum(self._most_drafts(request) for request in self.grants)
+        self.kept_for_drafts = min(self.wanted_drafts, self.budget // 2)
+        self.budget -= self.kept_for_drafts
 
     def prefill_running(self) -> None:
         """Those that wait, if any, are left half of the step, until it is known what they take of it."""
@@ -330,20 +361,41 @@ class _Step:
                 self._deny_robbed(request)
         self.behind = tuple(request for request in waiting if request not in robbed) if robbed else tuple(waiting)
 
+    def draft(self) -> None:
+        """As many drafts as the tokens that are left and free blocks hold."""
+        self.budget += self.kept_for_drafts
+        for request in [r for r in self.grants if r.is_decode and r.wanted_drafts]:
+            drafts = max(0, min(self._most_drafts(request), self.budget))
+            drafts = self._within_blocks(request, drafts)
+            if drafts:
+                self._grant(request, drafts)
+                self.drafts[request] = drafts
+
     def finish(self) -> Plan:
         chunks = []
         for request, num_tokens in self.grants.items():
             before = request.num_computed_tokens
             is_prefill = not request.is_decode
-            request.num_computed_tokens = before + num_tokens
+            drafts = self.drafts.get(request, 0)
+            # Not until they are verified do drafts count as the request's.
+            request.num_computed_tokens = before + num_tokens - drafts
             self.scheduler._publish(request, before)
             self.scheduler._shares.give(request.session, num_tokens)
-            chunks.append(Chunk(request, num_tokens, before, is_prefill, request.num_uncomputed_tokens == 0))
+            chunks.append(Chunk(request, num_tokens, before, is_prefill, request.num_uncomputed_tokens == 0, drafts))
         preempted = (*self.scheduler._preempted, *(request.request_id for request in self.preempted))
         self.scheduler._preempted.clear()
         return Plan(tuple(chunks), tuple(self.unscheduled), self.behind, preempted, tuple(self.lookups))
 
     # --- parts of it ---
+
+    def _most_drafts(self, request: Request) -> int:
+        """A step gives one token more than the drafts that it verifies, and a request no more than it may have.
+
+        Where nothing is kept, the step after would compute all of them again.
+        """
+        if self.limits.kv_layout == "none":
+            return 0
+        return max(0, min(request.wanted_drafts, request.max_total_tokens - request.num_tokens - 1))
 
     def _in_order(self, requests: Iterable[Request]) -> list[Request]:
         return ordered(requests, self.limits.scheduling_policy, self.scheduler._shares)
@@ -438,16 +490,11 @@ class _Step:
         those that wait, until these have all they want.
         """
         running = request in self.running_prefills
-        before = others = 0
-        for other, tokens in self.wanted.items():
-            if other is request:
-                continue
-            if (other in self.admitted) == running:
-                others += tokens
-            else:
-                before += tokens
+        others = sum(self.wanted.get(r, 0) for r in (self.admitted if running else self.running_prefills))
+        earlier: Iterable[Request] = self.admitted - {request}
         if running:
-            before = sum(self.wanted.get(r, 0) for r in self.running_prefills[: self.running_prefills.index(request)])
+            earlier = self.running_prefills[: self.running_prefills.index(request)]
+        before = sum(self.wanted.get(r, 0) for r in earlier)
         if request in self.grants:
             needed = before + wanted + others
         elif self.chunked:
@@ -457,7 +504,9 @@ class _Step:
         # Budget and pace as they were before the first prefill.
         if self.pace < self.budget:
             return WaitReason.PACED, needed - (self.pace + self.spent)
-        return WaitReason.BUDGET, needed + self.denied_decodes - (self.budget + self.spent)
+        # Of more tokens, too, up to half would be kept for drafts.
+        needed += min(self.wanted_drafts, needed - 1)
+        return WaitReason.BUDGET, needed + self.denied_decodes - (self.budget + self.spent + self.kept_for_drafts)
 
     def _deny(self, request: Request, reason: WaitReason, missing: int) -> None:
         self.unscheduled.append(Unscheduled(request.request_id, request.session, reason, max(1, missing)))

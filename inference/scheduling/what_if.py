@@ -140,7 +140,9 @@ def simulate(work: Sequence[Job], config: EngineConfig, step_time: StepTime, *, 
             scheduler.add(request)
         if not lives:
             continue
-        pace = prefill_within(step_time, config.decode_slowdown, scheduler.decoding, scheduler.prefilling)
+        pace = None
+        if scheduler.prefill_is_due:
+            pace = prefill_within(step_time, config.decode_slowdown, scheduler.decoding, scheduler.prefilling)
         plan = scheduler.schedule(pace)
         now += step_time.of(_features(plan))
         steps += 1

@@ -10,7 +10,7 @@ from inference.protocol import PrefixLookup, RequestState, WaitReason
 from inference.scheduling.plan import Limits
 from inference.scheduling.request import Request
 from inference.scheduling.scheduler import Scheduler
-from tests.inference.scheduling.workload import Arrival, Simulation, arrivals, limits
+from tests.inference.scheduling.workload import Arrival, Simulation, arrivals, drafts, limits
 
 pools = st.tuples(st.integers(1, 30), st.integers(1, 16))
 
@@ -37,9 +37,9 @@ def denied(plan) -> dict[str, tuple[WaitReason, int]]:
 
 
 @settings(max_examples=300)
-@given(arrivals, limits, pools)
-def test_every_request_ends_exactly_once_and_all_blocks_come_back(arrivals, limits, pool):
-    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1])
+@given(arrivals, limits, drafts, pools)
+def test_every_request_ends_exactly_once_and_all_blocks_come_back(arrivals, limits, drafts, pool):
+    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1], drafts=drafts)
     while simulation.busy:
         simulation.advance()
         assert simulation.step < 5000, "no progress"
@@ -49,9 +49,9 @@ def test_every_request_ends_exactly_once_and_all_blocks_come_back(arrivals, limi
 
 
 @settings(max_examples=200)
-@given(arrivals, limits, pools)
-def test_each_step_keeps_to_its_limits(arrivals, limits, pool):
-    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1])
+@given(arrivals, limits, drafts, pools)
+def test_each_step_keeps_to_its_limits(arrivals, limits, drafts, pool):
+    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1], drafts=drafts)
     while simulation.busy:
         plan = simulation.advance()
         assert len(plan.chunks) <= limits.max_num_seqs
@@ -65,9 +65,9 @@ def test_each_step_keeps_to_its_limits(arrivals, limits, pool):
 
 
 @settings(max_examples=200)
-@given(arrivals, limits, pools)
-def test_everyone_who_got_less_than_wanted_is_told_why_exactly_once(arrivals, limits, pool):
-    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1])
+@given(arrivals, limits, drafts, pools)
+def test_everyone_who_got_less_than_wanted_is_told_why_exactly_once(arrivals, limits, drafts, pool):
+    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1], drafts=drafts)
     while simulation.busy:
         plan = simulation.advance()
         satisfied = {chunk.request.request_id for chunk in plan.chunks if chunk.samples}
@@ -80,10 +80,10 @@ def test_everyone_who_got_less_than_wanted_is_told_why_exactly_once(arrivals, li
 
 
 @settings(max_examples=150)
-@given(arrivals, limits, limits, pools, st.integers(0, 20))
-def test_limits_may_change_between_any_two_steps(arrivals, before, after, pool, when):
+@given(arrivals, limits, limits, drafts, pools, st.integers(0, 20))
+def test_limits_may_change_between_any_two_steps(arrivals, before, after, drafts, pool, when):
     """Turning the prefix cache off and on again included."""
-    simulation = Simulation.of(arrivals, before, num_blocks=pool[0], block_size=pool[1])
+    simulation = Simulation.of(arrivals, before, num_blocks=pool[0], block_size=pool[1], drafts=drafts)
     while simulation.busy:
         if simulation.step == when:
             if after.kv_layout != before.kv_layout:
@@ -96,10 +96,10 @@ def test_limits_may_change_between_any_two_steps(arrivals, before, after, pool, 
 
 
 @settings(max_examples=150)
-@given(arrivals, limits, pools)
-def test_tokens_are_computed_in_order_and_none_is_skipped(arrivals, limits, pool):
+@given(arrivals, limits, drafts, pools)
+def test_tokens_are_computed_in_order_and_none_is_skipped(arrivals, limits, drafts, pool):
     """Across chunks and preemptions, each chunk starts where the cache ends."""
-    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1])
+    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1], drafts=drafts)
     computed: dict[str, int] = {}
     while simulation.busy:
         plan = simulation.advance()
@@ -114,13 +114,16 @@ def test_tokens_are_computed_in_order_and_none_is_skipped(arrivals, limits, pool
             assert chunk.num_computed == computed.get(name, 0)
             forgotten = chunk.samples and limits.kv_layout == "none"
             computed[name] = 0 if forgotten else chunk.num_computed + chunk.num_tokens
+            if chunk.drafts and name not in simulation.ended:
+                computed[name] = chunk.request.num_computed_tokens
+                assert 0 <= chunk.num_computed + chunk.num_tokens - computed[name] <= chunk.drafts
 
 
 @settings(max_examples=150)
-@given(arrivals, limits, pools, st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=3))
-def test_everything_may_be_thrown_away_between_any_two_steps(arrivals, limits, pool, when):
+@given(arrivals, limits, drafts, pools, st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=3))
+def test_everything_may_be_thrown_away_between_any_two_steps(arrivals, limits, drafts, pool, when):
     """The engine does that when a step fails, and when keys and values are to be kept or computed otherwise."""
-    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1])
+    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1], drafts=drafts)
     losses = dict(when)
     while simulation.busy:
         if simulation.step in losses:
@@ -134,7 +137,49 @@ def test_everything_may_be_thrown_away_between_any_two_steps(arrivals, limits, p
         assert simulation.step < 5000, "no progress"
 
 
+@settings(max_examples=100)
+@given(arrivals, limits, drafts, pools)
+def test_drafts_never_cost_anybody_else_a_token_of_a_decode_or_a_block(arrivals, limits, drafts, pool):
+    """Nor do they take more than half of what the decodes leave, where others could use it."""
+    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1], drafts=drafts)
+    while simulation.busy:
+        budget = simulation.scheduler.limits.max_num_batched_tokens
+        plan = simulation.advance()
+        drafted = sum(chunk.drafts for chunk in plan.chunks)
+        if not drafted:
+            continue
+        own = sum(not chunk.is_prefill for chunk in plan.chunks)
+        short = [u for u in plan.unscheduled if u.reason is WaitReason.BUDGET]
+        assert not short or drafted <= (budget - own) // 2
+        assert all(chunk.num_tokens == chunk.drafts + 1 for chunk in plan.chunks if chunk.drafts)
+
+
 # --- by example ---
+
+
+def test_drafts_that_are_right_save_steps_and_the_blocks_of_the_others_come_back():
+    for right, steps in ((0, 9), (1, 5), (3, 3)):
+        simulation = Simulation.of(
+            [Arrival(0, 4, 9)], Limits(4, 64, True), num_blocks=64, block_size=2, drafts=[(3, right)]
+        )
+        while simulation.busy:
+            simulation.advance()
+            held = [len(r.block_table) for r in simulation.live]
+            assert simulation.scheduler.blocks.used == sum(held)
+        assert simulation.step == steps
+
+
+def test_drafts_get_half_of_the_budget_while_a_prompt_wants_it_all():
+    scheduler = make(num_blocks=64, seqs=4, budget=9)
+    talking, prompt = request("talking", 1, 40), request("prompt", 50)
+    scheduler.add(talking)
+    scheduler.schedule()
+    scheduler.append(talking, 1)
+    scheduler.add(prompt)
+    talking.wanted_drafts = 20
+    plan = scheduler.schedule()
+    assert granted(plan) == {"talking": 1 + 4, "prompt": 4}
+    assert denied(plan)["prompt"][0] is WaitReason.BUDGET
 
 
 def test_a_long_prompt_is_computed_in_chunks_beside_the_decodes_of_others():

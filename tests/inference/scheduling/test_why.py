@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from inference.protocol import Unscheduled, WaitReason
 from inference.scheduling.plan import Limits, Plan
 from inference.scheduling.scheduler import Scheduler
-from tests.inference.scheduling.workload import Arrival, Simulation, arrivals, limits, paces
+from tests.inference.scheduling.workload import Arrival, Simulation, arrivals, drafts, limits, paces
 
 
 def tokens_of(plan: Plan) -> dict[str, int]:
-    return {chunk.request.request_id: chunk.num_tokens for chunk in plan.chunks}
+    """Without drafts, which nobody is short of."""
+    return {chunk.request.request_id: chunk.num_tokens - chunk.drafts for chunk in plan.chunks}
 
 
 @dataclass
@@ -63,17 +64,20 @@ ADMISSION = (
 
 
 @settings(max_examples=120, deadline=None)
-@given(arrivals, limits, paces, st.tuples(st.integers(1, 30), st.integers(1, 16)), st.integers(0, 25), st.data())
+@given(
+    arrivals, limits, paces, drafts, st.tuples(st.integers(1, 30), st.integers(1, 16)), st.integers(0, 25), st.data()
+)
 def test_giving_a_request_what_it_lacked_gets_it_more_tokens(
     arrivals: list[Arrival],
     limits: Limits,
     paces: list[int | None],
+    drafts: list[tuple[int, int]],
     pool: tuple[int, int],
     when: int,
     data: st.DataObject,
 ) -> None:
     """In as many rounds as it has obstacles: behind the first there may be a second, of another kind or another's."""
-    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1], paces=paces)
+    simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1], paces=paces, drafts=drafts)
     for _ in range(when):
         simulation.advance()
     simulation.arrive_and_leave()
@@ -95,17 +99,18 @@ def test_giving_a_request_what_it_lacked_gets_it_more_tokens(
 
 
 @settings(max_examples=150, deadline=None)
-@given(arrivals, limits, paces, st.integers(1, 16), st.integers(0, 25), st.data())
+@given(arrivals, limits, paces, drafts, st.integers(1, 16), st.integers(0, 25), st.data())
 def test_a_single_obstacle_is_the_only_one(
     arrivals: list[Arrival],
     limits: Limits,
     paces: list[int | None],
+    drafts: list[tuple[int, int]],
     block_size: int,
     when: int,
     data: st.DataObject,
 ) -> None:
     """Where blocks are plenty, exactly the missing tokens or places are enough, and one fewer is not."""
-    simulation = Simulation.of(arrivals, limits, num_blocks=1000, block_size=block_size, paces=paces)
+    simulation = Simulation.of(arrivals, limits, num_blocks=1000, block_size=block_size, paces=paces, drafts=drafts)
     for _ in range(when):
         simulation.advance()
     simulation.arrive_and_leave()

@@ -57,6 +57,8 @@ limits = st.builds(
 
 
 paces = st.lists(st.none() | st.integers(1, 30), min_size=1, max_size=4)
+drafts = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=5)
+"""For each request in turn: how many tokens are drafted, and how many of them are right."""
 
 
 @dataclass
@@ -71,6 +73,8 @@ class Simulation:
     refused: list[int] = field(default_factory=list)
     paces: list[int | None] = field(default_factory=lambda: [None])
     """The most prefill beside decodes, in turn from step to step."""
+    drafts: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
+    accepted: int = 0
     memory: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """What the KV cache would hold: for each slot, the tokens that its key and value were computed from."""
 
@@ -83,9 +87,10 @@ class Simulation:
         num_blocks: int,
         block_size: int,
         paces: Sequence[int | None] = (None,),
+        drafts: Sequence[tuple[int, int]] = ((0, 0),),
     ) -> Simulation:
         scheduler = Scheduler(limits, num_blocks=num_blocks, block_size=block_size, max_model_len=4096)
-        return cls(scheduler, sorted(arrivals, key=lambda a: a.step), paces=list(paces))
+        return cls(scheduler, sorted(arrivals, key=lambda a: a.step), paces=list(paces), drafts=list(drafts))
 
     @property
     def busy(self) -> bool:
@@ -97,19 +102,27 @@ class Simulation:
         return self.paces[self.step % len(self.paces)] if self.scheduler.decoding else None
 
     def advance(self) -> Plan:
-        """One step: arrivals, aborts, the plan, and a token for each chunk that samples."""
+        """One step: arrivals, aborts, the plan, and tokens for each chunk that samples."""
         self.arrive_and_leave()
         plan = self.scheduler.schedule(self.pace)
-        self.scheduler.check()
+        for place, chunk in enumerate(plan.chunks):
+            right = min(chunk.drafts, self._drafts(place)[1])
+            chunk.request.draft_ids = [7] * right + [8] * (chunk.drafts - right)
         self._compute(plan)
         for chunk in plan.chunks:
-            if chunk.samples:
+            for _ in range(chunk.request.draft_ids.count(7) + 1 if chunk.samples else 0):
                 self.scheduler.append(chunk.request, 7)
-                if chunk.request.is_full:
-                    self._end(chunk.request, "length")
+            if chunk.request.is_full:
+                self._end(chunk.request, "length")
+            elif chunk.drafts:
+                self.accepted += chunk.request.draft_ids.count(7)
+                self.scheduler.settle(chunk.request)
         self.scheduler.check()
         self.step += 1
         return plan
+
+    def _drafts(self, place: int) -> tuple[int, int]:
+        return self.drafts[(self.step + place) % len(self.drafts)]
 
     def arrive_and_leave(self) -> None:
         """What happens before the step."""
@@ -118,6 +131,8 @@ class Simulation:
         for request, arrival in list(self.live.items()):
             if arrival.abort_after is not None and self.step >= arrival.step + arrival.abort_after:
                 self._end(request, "aborted")
+        for place, request in enumerate(self.scheduler.decoding):
+            request.wanted_drafts = self._drafts(place)[0]
 
     def _compute(self, plan: Plan) -> None:
         """Write what the chunks compute, then check that each finds its whole context."""

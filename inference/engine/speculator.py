@@ -1,0 +1,177 @@
+"""Drafting within the step loop: how many tokens are offered to the scheduler, and which.
+
+Before a step is planned, every decoding request is offered some drafts; the scheduler takes as many as tokens and
+blocks allow; then they are made. What is drafted never changes an answer, only how many steps it takes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from inference.protocol import EngineConfig, Speculation, StepRecord
+from inference.scheduling.plan import Chunk, Plan
+from inference.scheduling.request import Request
+from inference.scheduling.step_time import Features, StepTime, features
+from inference.speculation.acceptance import Acceptance, tokens_expected
+from inference.speculation.depth import Depth, Prices, choose
+from inference.speculation.drafter import CATCH_UP, Choose, Drafter, Text
+from inference.speculation.ngram import NGrams
+
+REMEMBERED = 64
+"""Steps without prefill that are learned from, of those with drafts and of those without."""
+BEGINNING = 3
+"""Steps of either kind before what was measured decides."""
+LOOK = 64
+"""One step in so many is made the other way: with drafts where they don't pay, without where they do."""
+ANEW = 8
+"""Steps after which what was measured is looked over."""
+
+
+class Speculator:
+    """Who drafts, how much, and how well that went."""
+
+    def __init__(self, drafter: Drafter | None) -> None:
+        self.drafter = drafter
+        self.dictated: Mapping[str, int] | None = None
+        """Drafts by request, in the place of what would be chosen: a recording says so."""
+        self._texts: dict[str, NGrams] = {}
+        self._proposed: dict[str, list[int]] = {}
+        self._acceptance: dict[str, Acceptance] = {}
+        self._steps = 0
+        self._depth = 1
+        """As decided last."""
+        self._now: Speculation | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Steps will take another time from now on."""
+        self._plain: deque[tuple[Features, float]] = deque(maxlen=REMEMBERED)
+        self._verifying: deque[tuple[Features, float]] = deque(maxlen=REMEMBERED)
+        self._learned: StepTime | None = None
+        self._since = 0
+        self._draft_seconds = 0.0
+        """For each token of depth."""
+
+    def reset(self) -> None:
+        """The KV pool is a new one."""
+        if self.drafter:
+            self.drafter.reset()
+
+    # --- before the step is planned ---
+
+    def offer(self, requests: Sequence[Request], config: EngineConfig) -> dict[str, int]:
+        """Say how many drafts each of the decoding requests may have in this step; those above 0, by id."""
+        self._proposed.clear()
+        method = config.speculation
+        depth = 0 if method == "off" or not requests else self._decide(method, requests, config)
+        for request in requests:
+            if self.dictated is not None:
+                depth = self.dictated.get(request.request_id, 0)
+            request.wanted_drafts = self._most(method, request, depth)
+        return {request.request_id: request.wanted_drafts for request in requests if request.wanted_drafts}
+
+    def _most(self, method: str, request: Request, depth: int) -> int:
+        if not depth or method == "off":
+            return 0
+        if method == "ngram":
+            text = self._texts.setdefault(request.request_id, NGrams())
+            text.extend(request.token_ids(len(text), request.num_tokens))
+            self._proposed[request.request_id] = text.propose(depth)
+            return len(self._proposed[request.request_id])
+        assert self.drafter is not None
+        near = self.drafter.behind(request.request_id, request.num_tokens) <= CATCH_UP
+        return depth if near or self.dictated is not None else 0
+
+    def _decide(self, method: str, requests: Sequence[Request], config: EngineConfig) -> int:
+        most = config.num_speculative_tokens
+        rates = self._acceptance.setdefault(method, Acceptance()).rates(most)
+        self._steps += 1
+        prices = self._prices(requests)
+        found = choose(most, rates, prices) if prices else Depth(most, 0, "")
+        depth, reason = found.depth, found.reason
+        if not config.adaptive_speculation:
+            depth, reason = most, "always as many, as asked for"
+        elif len(self._plain) < BEGINNING:
+            depth, reason = 0, "the first steps show what one takes without drafts"
+        elif len(self._verifying) < BEGINNING:
+            depth, reason = most, "the first steps show what verifying takes"
+        elif self._steps % LOOK == 0:
+            depth = 0 if depth else min(2, most)
+            reason = f"one step in {LOOK} looks whether that still holds: {reason}"
+        self._depth = depth
+        self._now = Speculation(method, depth, reason, rates, tokens_expected(rates[:depth]), found.break_even)
+        return depth
+
+    def _prices(self, requests: Sequence[Request]) -> Prices | None:
+        """None as long as too little was measured."""
+        if len(self._plain) < BEGINNING or len(self._verifying) < BEGINNING:
+            return None
+        if self._learned is None or self._since >= ANEW:
+            self._learned, self._since = StepTime.fit([*self._plain, *self._verifying]), 0
+        learned, context = self._learned, sum(r.num_tokens for r in requests) / len(requests)
+        return Prices(
+            len(requests),
+            lambda tokens: max(1e-9, learned.of((1.0, 0.0, tokens, tokens * context / 1000))),
+            lambda depth: depth * self._draft_seconds,
+        )
+
+    # --- once it is planned ---
+
+    def draft(self, plan: Plan, config: EngineConfig, choose: Choose) -> None:
+        """Put the drafts that the plan has room for into its requests."""
+        if self.drafter:
+            size = config.block_size
+            for chunk in plan.chunks:
+                # Of a chunk that begins within a block, that block goes on; those after it are new.
+                self.drafter.reused(chunk.request.block_table[-(-chunk.num_computed // size) :])
+        if config.speculation == "ngram":
+            for chunk in plan.chunks:
+                if chunk.drafts:
+                    chunk.request.draft_ids = self._proposed[chunk.request.request_id][: chunk.drafts]
+        elif config.speculation == "draft" and self.drafter and plan.chunks and (self._depth or self.dictated):
+            # Prompts, too, are read as they come: the first drafts then need no catching up.
+            drafts = self.drafter.draft([_text(chunk) for chunk in plan.chunks], choose)
+            for chunk in plan.chunks:
+                if chunk.drafts:
+                    made = drafts.get(chunk.request.request_id, [])
+                    chunk.request.draft_ids = made + [0] * (chunk.drafts - len(made))
+
+    # --- once it is done ---
+
+    def observe(self, record: StepRecord) -> None:
+        """Learn from a step that was taken."""
+        for request_id, _ in record.finished:
+            self._texts.pop(request_id, None)
+        if self.drafter:
+            self.drafter.forget(request_id for request_id, _ in record.finished)
+        method = record.config.speculation
+        for verified in record.verified:
+            self._acceptance.setdefault(method, Acceptance()).observe(verified.drafted, verified.accepted)
+        if record.scheduled and not any(s.is_prefill for s in record.scheduled):
+            step = features((s.num_tokens, s.num_computed, False) for s in record.scheduled)
+            seconds = record.phases.total - record.phases.draft
+            (self._verifying if record.verified else self._plain).append((step, seconds))
+            self._since += 1
+            deepest = max((v.drafted for v in record.verified), default=0)
+            if deepest and method == "draft":
+                each = record.phases.draft / deepest
+                self._draft_seconds += (each - self._draft_seconds) / (4 if self._draft_seconds else 1)
+
+    def report(self) -> Speculation | None:
+        """What was decided for the step that was planned last; None if nobody drafts."""
+        now, self._now = self._now, None
+        return now
+
+
+def _text(chunk: Chunk) -> Text:
+    request = chunk.request
+    end = request.num_tokens if not chunk.is_prefill else chunk.num_computed + chunk.num_tokens
+    return Text(
+        key=request.request_id,
+        admission=request.preemptions,
+        token_ids=request.token_ids(0, end),
+        block_table=request.block_table,
+        cached=request.cached_tokens,
+        drafts=chunk.drafts,
+    )

@@ -1,0 +1,38 @@
+"""From a model's name and options to an engine: its model, its draft model, its KV pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from inference.engine.engine import Engine
+from inference.errors import ModelError
+from inference.model.loader import LoadedModel, load
+from inference.protocol import EngineConfig
+from inference.speculation.fit import misfit
+
+DRAFTS = {"demo": "draft"}
+"""Models that come with one that drafts for them."""
+
+
+def start(model: str, config: EngineConfig, progress: Callable[[str], None] = lambda stage: None) -> Engine:
+    """Load all that is asked for. Raises ModelError and ConfigError, as loading does."""
+    loaded = load(model, dtype=config.dtype, kernels=config.kernels, activations=config.activations, progress=progress)
+    draft = _draft(loaded, config, progress)
+    progress("allocating the KV cache")
+    return Engine(loaded, config, draft)
+
+
+def _draft(target: LoadedModel, config: EngineConfig, progress: Callable[[str], None]) -> LoadedModel | None:
+    name = DRAFTS.get(target.info.name, "none") if config.draft == "auto" else config.draft
+    if name == "none":
+        return None
+    draft = load(
+        name,
+        dtype=target.dtype,
+        kernels=config.kernels,
+        activations=config.activations,
+        progress=lambda stage: progress(f"draft model: {stage}"),
+    )
+    if reason := misfit(target, draft):
+        raise ModelError(f"the draft model {name} can't draft for {target.info.name}: it {reason}; give --draft none")
+    return draft

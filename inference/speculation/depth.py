@@ -1,0 +1,60 @@
+"""How far ahead to draft: as far as it saves time.
+
+A draft of k tokens costs a longer step and the drafting, and gives the tokens that are expected to be accepted. With
+more requests in the batch, or a machine that computes slowly beside its memory, the step grows faster than the gain. All
+of that is measured here and now; nothing is assumed of model or machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from inference.speculation.acceptance import tokens_expected
+
+LEAST_GAIN = 1.03
+"""A depth that promises less than this over none is not worth the swings of what is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What the next step's batch costs, in seconds."""
+
+    requests: int
+    """That decode, and so can have drafts."""
+    step: Callable[[int], float]
+    """The step, by the number of tokens of those requests together."""
+    draft: Callable[[int], float]
+    """Drafting, by the depth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """A choice, and what it was made by."""
+
+    depth: int
+    break_even: int
+    """The largest that is no slower than none."""
+    reason: str
+
+
+def choose(most: int, rates: Sequence[float], prices: Prices) -> Depth:
+    """The depth, up to `most`, that gives the most tokens per second; `rates` as in `Acceptance.rates`."""
+    speeds = [_tokens_per_second(depth, rates, prices) for depth in range(most + 1)]
+    plain = speeds[0]
+    break_even = max(depth for depth in range(most + 1) if speeds[depth] >= plain)
+    best = max(range(most + 1), key=lambda depth: speeds[depth])
+    if best and speeds[best] < LEAST_GAIN * plain:
+        best = 0
+    tokens = tokens_expected(rates[: best or most])
+    dearer = _seconds(best or most, prices) / _seconds(0, prices)
+    verdict = f"{1 + (best or most)} tokens take {dearer:.1f} times as long as one and give {tokens:.1f}"
+    return Depth(best, break_even, verdict if best else f"it would cost more than it gives: {verdict}")
+
+
+def _seconds(depth: int, prices: Prices) -> float:
+    return prices.step(prices.requests * (1 + depth)) + (prices.draft(depth) if depth else 0.0)
+
+
+def _tokens_per_second(depth: int, rates: Sequence[float], prices: Prices) -> float:
+    return prices.requests * tokens_expected(rates[:depth]) / _seconds(depth, prices)
