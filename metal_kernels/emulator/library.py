@@ -1,0 +1,418 @@
+"""Metal files, compiled, and their kernels run."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metal_kernels.emulator import toolchain
+from metal_kernels.emulator.arrays import BFloat16, Output, Scalar, Value
+from metal_kernels.emulator.source import POSITIONS, Kernel, Program, SourceError
+
+KINDS = (
+    "out-of-bounds",
+    "write-to-input",
+    "never-written",
+    "race",
+    "uninitialised",
+    "divergence",
+    "threadgroup-memory",
+    "undefined",
+    "constant-not-set",
+    "stuck",
+)
+_WRITABLE, _INITIALISED, _COMPLETE, _ALIAS = 1, 2, 4, 8
+_GUARD = 4096  # bytes around each buffer that belong to none
+_ALIGNMENT = 256
+_MOST_THREADS = 1024
+_MOST_ARGUMENTS = 31
+_REPORTS = 32
+
+_PROLOGUE = """#include "entry.h"
+#ifdef EMU_ADDRESS_SPACES
+#define device __attribute__((address_space(1)))
+#define constant const __attribute__((address_space(2)))
+#define threadgroup __attribute__((address_space(3)))
+#else
+#define device
+#define constant const
+#define threadgroup
+#endif
+#define thread
+"""
+_EPILOGUE = """
+# 1 "entry points"
+#undef device
+#undef constant
+#undef threadgroup
+#undef thread
+"""
+
+
+class CompileError(Exception):
+    """A file that does not compile; the message names its line."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Something that a kernel does wrong, and the line that does it. `kind` is one of `KINDS`."""
+
+    kind: str
+    message: str
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{Path(self.file).name}:{self.line}: {self.kind}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a launch left: the outputs and the buffers changed in place, by their order among the buffers, and what
+    was wrong. `threadgroup_bytes` is what one threadgroup used."""
+
+    outputs: list[Any]
+    reports: list[Report]
+    threadgroup_bytes: int
+
+
+def compile(
+    path: str | Path | Sequence[str | Path],
+    include_dirs: Sequence[str | Path] = (),
+    checked: bool = True,
+    drop_barrier: int = -1,
+) -> Library:
+    """Compiles Metal files, each for itself, as one library.
+
+    Without `checked` kernels run several times faster and nothing is reported but what threads wait for in vain.
+    `drop_barrier` leaves out one barrier of a single file, as `mutation` does. Raises CompileError, and
+    MissingCompiler where there is none.
+    """
+    paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(p) for p in path]
+    includes = [Path(directory) for directory in include_dirs]
+    return Library([_Unit(p, includes, checked, drop_barrier) for p in paths])
+
+
+def read_program(path: Path, include_dirs: Sequence[Path], drop_barrier: int = -1) -> Program:
+    """A file, preprocessed and rewritten. Raises CompileError."""
+    if not path.is_file():
+        raise CompileError(f"{path}: there is no such file")
+    try:
+        return Program(toolchain.preprocess(path, include_dirs), drop_barrier)
+    except (toolchain.Refused, SourceError) as error:
+        raise CompileError(str(error)) from None
+
+
+def whole_text(program: Program) -> str:
+    """What clang compiles: the shim, the rewritten source, and one entry point for each kernel."""
+    return _PROLOGUE + program.text + _EPILOGUE + "".join(_entry(i, k) for i, k in enumerate(program.kernels.values()))
+
+
+def _entry(number: int, kernel: Kernel) -> str:
+    """A function without parameters that calls the kernel with what the launch holds. The types are taken from the
+    kernel itself."""
+    values = []
+    for i, parameter in enumerate(kernel.parameters):
+        argument = f"::emulator::Argument<::emulator::Parameter<{i}, Type>>"
+        if parameter.index >= 0:
+            values.append(f"{argument}::{parameter.binding}({parameter.index})")
+        elif what := POSITIONS[parameter.binding]:
+            pointer = f"&emu_ids()->{what[1:]}" if what.startswith("&") else f"emu_ids()->{what}"
+            values.append(f"{argument}::position({pointer})")
+        else:
+            values.append("32")
+    return (
+        f"namespace emu_entry_{number} {{ static auto* const kernel = &{kernel.function}; typedef decltype(+kernel) "
+        f"Pointer; typedef __remove_cv(Pointer) Type; }}\n"
+        f'extern "C" EMU_UNCHECKED void emu_kernel_{number}() {{ using namespace emu_entry_{number}; '
+        f"(*kernel)({', '.join(values)}); }}\n"
+    )
+
+
+class _Unit:
+    """One file's library."""
+
+    def __init__(self, path: Path, include_dirs: Sequence[Path], checked: bool, drop_barrier: int) -> None:
+        self.program = read_program(path, include_dirs, drop_barrier)
+        self.checked = checked
+        try:
+            self.file = toolchain.compile_kernels(whole_text(self.program), checked)
+        except toolchain.Refused as error:
+            raise CompileError(str(error)) from None
+        self.code = ctypes.CDLL(str(self.file))
+        self.code.emu_launch.argtypes = [ctypes.POINTER(_Launch)]
+        self.code.emu_set_constant.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+        self.number = {name: i for i, name in enumerate(self.program.kernels)}
+
+
+class _Buffer(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("size", ctypes.c_ulonglong),
+        ("index", ctypes.c_int),
+        ("flags", ctypes.c_int),
+        ("element_size", ctypes.c_uint),
+    )
+
+
+class _Report(ctypes.Structure):
+    _fields_ = (
+        ("kind", ctypes.c_int),
+        ("line", ctypes.c_int),
+        ("code", ctypes.c_ulonglong),
+        ("file", ctypes.c_char * 256),
+        ("message", ctypes.c_char * 400),
+    )
+
+
+class _Launch(ctypes.Structure):
+    _fields_ = (
+        ("kernel", ctypes.c_void_p),
+        ("buffers", ctypes.POINTER(_Buffer)),
+        ("buffer_count", ctypes.c_int),
+        ("grid", ctypes.c_uint * 3),
+        ("group", ctypes.c_uint * 3),
+        ("threadgroup_bytes", ctypes.c_uint * _MOST_ARGUMENTS),
+        ("order", ctypes.c_int),
+        ("seed", ctypes.c_ulonglong),
+        ("checked", ctypes.c_int),
+        ("partial_simdgroups", ctypes.c_int),
+        ("report_count", ctypes.c_int),
+        ("reports", _Report * _REPORTS),
+        ("threadgroup_bytes_used", ctypes.c_ulonglong),
+    )
+
+
+class Library:
+    """Kernels, by the names that a host would ask a Metal library for."""
+
+    def __init__(self, units: Sequence[_Unit]) -> None:
+        self._units = {name: unit for unit in units for name in unit.program.kernels}
+        if len(self._units) != sum(len(unit.program.kernels) for unit in units):
+            raise CompileError("the files have kernels of the same name")
+
+    @property
+    def kernels(self) -> Mapping[str, Kernel]:
+        return {name: unit.program.kernels[name] for name, unit in self._units.items()}
+
+    def launch(
+        self,
+        name: str,
+        buffers: Sequence[Value],
+        *,
+        grid: Sequence[int],
+        threadgroup: Sequence[int],
+        threadgroup_memory: Mapping[int, int] | None = None,
+        constants: Mapping[int, Scalar] | None = None,
+        order: str | int = "forward",
+        inputs_may_alias: Sequence[tuple[int, int]] = (),
+        in_place: Sequence[int] = (),
+        partial_simdgroups: bool = False,
+    ) -> Launch:
+        """Runs a kernel over a grid of threads, as Metal's dispatchThreads does.
+
+        `buffers[i]` is bound to buffer(i): an array or bytes to read, an `Output` to write, None for an index that
+        the kernel does not have. `in_place` are the arrays that the kernel may read and write; their new content is
+        among the outputs, the arguments stay as they are. Each pair of `inputs_may_alias` is an input and an output
+        that have the same memory. `threadgroup_memory` are the bytes of each threadgroup argument. `constants` are
+        function constants by index. `order` is that in which threads run: "forward", "reverse" or the seed of a
+        shuffle. Simdgroup functions that only some lanes reach are reported, unless `partial_simdgroups`.
+
+        Raises ValueError for a launch that Metal would refuse, or that can't be meant.
+        """
+        if name not in self._units:
+            raise ValueError(f"there is no kernel {name}; there are {', '.join(sorted(self._units)) or 'none'}")
+        unit = self._units[name]
+        kernel = unit.program.kernels[name]
+        sizes = _three(grid, "grid"), _three(threadgroup, "threadgroup")
+        threads = int(np.prod(sizes[1]))
+        if threads > min(_MOST_THREADS, kernel.max_threads):
+            raise ValueError(f"{name} takes {min(_MOST_THREADS, kernel.max_threads)} threads at most, not {threads}")
+        memory = _Memory(buffers, kernel, in_place, inputs_may_alias)
+        launch = _Launch(
+            kernel=ctypes.cast(getattr(unit.code, f"emu_kernel_{unit.number[name]}"), ctypes.c_void_p).value,
+            buffers=memory.entries,
+            buffer_count=len(memory.entries),
+            checked=unit.checked,
+            partial_simdgroups=partial_simdgroups,
+        )
+        launch.grid[:], launch.group[:] = sizes
+        _set_threadgroup_memory(launch, kernel, threadgroup_memory or {})
+        _set_order(launch, order)
+        _set_constants(unit, constants or {})
+        if unit.code.emu_launch(ctypes.byref(launch)) < 0:
+            raise MemoryError("no room for the stacks of a threadgroup")
+        return Launch(memory.outputs(), _reports(unit, kernel, launch), int(launch.threadgroup_bytes_used))
+
+
+class _Memory:
+    """The buffers of a launch: one piece of memory with room between them, so that missing one hits none."""
+
+    def __init__(
+        self,
+        values: Sequence[Value],
+        kernel: Kernel,
+        in_place: Sequence[int],
+        alias: Sequence[tuple[int, int]],
+    ) -> None:
+        bound = {i: value for i, value in enumerate(values) if value is not None}
+        if missing := sorted(set(kernel.buffers) - set(bound)):
+            raise ValueError(f"{kernel.name} needs buffer({missing[0]}), {_parameter(kernel, missing[0])}")
+        if unknown := sorted(set(bound) - set(kernel.buffers)):
+            raise ValueError(f"{kernel.name} has no buffer({unknown[0]})")
+        for i in in_place:
+            if not isinstance(bound.get(i), (np.ndarray, BFloat16)):
+                raise ValueError(f"buffer({i}) is to be changed in place, but is no array")
+        shared: dict[int, int] = {}
+        for source, target in alias:
+            if not isinstance(bound.get(target), Output) or isinstance(bound.get(source), (Output, type(None))):
+                raise ValueError(f"inputs_may_alias pairs an input with an output, not {source} with {target}")
+            shared[source] = target
+        self._values = bound
+        self._changed = [i for i, value in bound.items() if isinstance(value, Output) or i in in_place]
+        raw = {i: _bytes_of(value) for i, value in bound.items()}
+        total = sum(len(data) + _GUARD + _ALIGNMENT for data in raw.values()) + _GUARD
+        self._arena = np.full(total, 0xFF, np.uint8)
+        base, top = self._arena.ctypes.data, _GUARD
+        self._places: dict[int, tuple[int, int]] = {}
+        for i, data in raw.items():
+            top += -(base + top) % _ALIGNMENT
+            self._places[i] = (top, len(data))
+            self._arena[top : top + len(data)] = data
+            top += len(data) + _GUARD
+        self.entries = (_Buffer * len(bound))()
+        for n, i in enumerate(bound):
+            value, flags, place = bound[i], _INITIALISED, i
+            if isinstance(value, Output):
+                flags = _WRITABLE | (0 if value.partial else _COMPLETE)
+                source = next((s for s, target in shared.items() if target == i), -1)
+                if source >= 0:
+                    flags |= _INITIALISED
+                    self._share(source, i, raw[source])
+            elif i in in_place:
+                flags |= _WRITABLE
+            elif i in shared:
+                flags, place = _ALIAS, shared[i]
+            start, size = self._places[place]
+            self.entries[n] = _Buffer(base + start, size, i, flags, _item_size(value))
+
+    def _share(self, source: int, target: int, data: NDArray[np.uint8]) -> None:
+        start, size = self._places[target]
+        if len(data) != size:
+            raise ValueError(f"buffer({source}) and buffer({target}) can't have the same memory: their sizes differ")
+        self._arena[start : start + size] = data
+
+    def outputs(self) -> list[Any]:
+        found: list[Any] = []
+        for i in self._changed:
+            start, size = self._places[i]
+            data, value = self._arena[start : start + size].copy(), self._values[i]
+            found.append(value.read(data) if isinstance(value, (Output, BFloat16)) else _like(value, data))
+        return found
+
+
+def _like(value: Value, data: NDArray[np.uint8]) -> NDArray[Any]:
+    array = np.asarray(value)
+    return data.view(array.dtype).reshape(array.shape)
+
+
+def _bytes_of(value: Value) -> NDArray[np.uint8]:
+    if isinstance(value, Output):
+        return np.full(value.size, 0xFF, np.uint8)
+    if isinstance(value, BFloat16):
+        value = value.bits
+    data = value if isinstance(value, bytes) else np.ascontiguousarray(value).tobytes()
+    if not data:
+        raise ValueError("an empty buffer can't be bound")
+    return np.frombuffer(data, np.uint8)
+
+
+def _item_size(value: Value) -> int:
+    if isinstance(value, (Output, BFloat16)):
+        return value.item_size
+    return 1 if isinstance(value, bytes) else np.asarray(value).dtype.itemsize
+
+
+def _parameter(kernel: Kernel, index: int) -> str:
+    return next(p.name for p in kernel.parameters if p.binding == "buffer" and p.index == index)
+
+
+def _three(size: Sequence[int], what: str) -> tuple[int, int, int]:
+    x, y, z = (*size, 1, 1, 1)[:3]
+    if len(size) > 3 or min(x, y, z) < 1:
+        raise ValueError(f"{what} is up to three sizes of at least 1, not {tuple(size)}")
+    return int(x), int(y), int(z)
+
+
+def _set_threadgroup_memory(launch: _Launch, kernel: Kernel, lengths: Mapping[int, int]) -> None:
+    wanted = {p.index for p in kernel.parameters if p.binding == "threadgroup"}
+    if wanted != set(lengths):
+        raise ValueError(f"{kernel.name} has the threadgroup arguments {sorted(wanted)}, not {sorted(lengths)}")
+    for index, length in lengths.items():
+        if length < 16 or length % 16:
+            raise ValueError(f"the length of threadgroup({index}) is a multiple of 16 bytes in Metal, not {length}")
+        launch.threadgroup_bytes[index] = length
+
+
+def _set_order(launch: _Launch, order: str | int) -> None:
+    if isinstance(order, int):
+        launch.order, launch.seed = 2, order
+    elif order in ("forward", "reverse"):
+        launch.order = ("forward", "reverse").index(order)
+    else:
+        raise ValueError(f'the order is "forward", "reverse" or a seed, not {order!r}')
+
+
+_CONSTANT_TYPES = {
+    "bool": np.uint8,
+    "char": np.int8,
+    "uchar": np.uint8,
+    "short": np.int16,
+    "ushort": np.uint16,
+    "int": np.int32,
+    "uint": np.uint32,
+    "int32_t": np.int32,
+    "uint32_t": np.uint32,
+    "int16_t": np.int16,
+    "uint16_t": np.uint16,
+    "long": np.int64,
+    "ulong": np.uint64,
+    "half": np.float16,
+    "float": np.float32,
+}
+
+
+def _set_constants(unit: _Unit, values: Mapping[int, Scalar]) -> None:
+    """Function constants, as the type that the source declares: 3 may be an int, a uint or a float."""
+    unit.code.emu_forget_constants()
+    types = {constant.index: constant.type for constant in unit.program.constants}
+    for index, value in values.items():
+        if index not in types:
+            raise ValueError(f"there is no function_constant({index}) in this file")
+        kind = _CONSTANT_TYPES.get(types[index].split(" ")[-1])
+        data = value if isinstance(value, bytes) else np.asarray(value).astype(kind).tobytes()
+        if unit.code.emu_set_constant(index, data, len(data)) < 0:
+            raise ValueError(f"function_constant({index}) is a {types[index]}, which has not {len(data)} bytes")
+
+
+def _reports(unit: _Unit, kernel: Kernel, launch: _Launch) -> list[Report]:
+    found = launch.reports[: launch.report_count]
+    codes = [r.code for r in found if r.code]
+    lines = toolchain.lines_of(unit.file, codes, str(toolchain.HERE))
+    reports: list[Report] = []
+    for r in found:
+        file, line = r.file.decode(), r.line
+        if not file:
+            file, line = lines.get(r.code, (kernel.file, kernel.line))
+        message = re.sub(r"\s+", " ", r.message.decode(errors="replace"))
+        report = Report(KINDS[r.kind], message, file, line)
+        if not any((p.kind, p.file, p.line) == (report.kind, report.file, report.line) for p in reports):
+            reports.append(report)
+    return reports

@@ -1,0 +1,204 @@
+"""The compilers: clang for kernels, since g++ has neither Metal's vectors nor bfloat, and the machine's own C++
+compiler for the runtime and for linking, since clang out of a Python package would first build its C++ library."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+# A source checkout has build/ beside the packages; it is ignored by git and removed by `make clean`.
+CACHE = HERE.parents[1] / "build" / "emulator"
+OLDEST_CLANG = 16
+_NEWEST_CLANG = 30
+
+# What Metal's standard library consists of. All of it is one file here.
+_NAMES = (
+    "array atomic common compute config extended_vector geometric integer limits math matrix numeric pack packed "
+    "relational simdgroup simdgroup_matrix stdlib type_traits types uniform"
+)
+HEADERS = (*(f"metal_{name}" for name in shlex.split(_NAMES)), "simd/simd.h")
+
+# Constants are float, as in Metal; half and bfloat are rounded after each operation; what is computed with infinities
+# and NaNs is defined.
+_KERNEL_FLAGS = shlex.split(
+    "-x c++ -std=c++17 -O1 -gdwarf-4 -gline-tables-only -fPIC -nostdinc -nostdinc++ -fno-exceptions -fno-rtti "
+    "-ffp-contract=on -fno-strict-aliasing -fno-math-errno -ferror-limit=20 -w -Xclang -cl-single-precision-constant "
+    "-Xclang -ffloat16-excess-precision=none -Xclang -fbfloat16-excess-precision=none"
+)
+_CHECKS = "-fsanitize=thread,array-bounds,integer-divide-by-zero,signed-integer-overflow,alignment,return,unreachable"
+
+
+class MissingCompiler(Exception):
+    """No compiler here that can do it; the message says what to install."""
+
+
+class Refused(Exception):
+    """What a compiler said against its input."""
+
+
+def run(command: Sequence[str | Path], text: str | None = None) -> str:
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Refused(done.stderr.strip() or f"{command[0]} failed with code {done.returncode}")
+    return done.stdout
+
+
+@functools.cache
+def clang() -> tuple[str, ...]:
+    """The command that is clang 16 or newer: an installed one, else the one in the package `ziglang`."""
+    names = ("clang++", *(f"clang++-{version}" for version in range(_NEWEST_CLANG, OLDEST_CLANG - 1, -1)))
+    for name in names:
+        if (path := shutil.which(name)) and _clang_version((path,)) >= OLDEST_CLANG:
+            return (path,)
+    package = importlib.util.find_spec("ziglang")
+    if package and package.origin:
+        program = Path(package.origin).with_name("zig")
+        if program.exists() and _clang_version((str(program), "clang")) >= OLDEST_CLANG:
+            return (str(program), "clang")
+    raise MissingCompiler(
+        f"no clang {OLDEST_CLANG} or newer: `pip install ziglang` brings one, or install your system's clang"
+    )
+
+
+def _clang_version(command: tuple[str, ...]) -> int:
+    try:
+        said = run([*command, "--version"])
+    except (OSError, Refused):
+        return 0
+    found = re.search(r"clang version (\d+)", said)
+    return int(found[1]) if found else 0
+
+
+@functools.cache
+def _identity() -> str:
+    """What else a compiled kernel depends on: the compilers, this machine, the shim and the runtime."""
+    parts = [*clang(), run([*clang(), "--version"]), _host_compiler(), *_architecture()]
+    parts += [path.read_text() for path in sorted([*HERE.glob("shim/*.h"), *HERE.glob("runtime/*")])]
+    return "\n".join(parts)
+
+
+@functools.cache
+def _host_compiler() -> str:
+    for name in filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")):
+        if path := shutil.which(name):
+            return path
+    raise MissingCompiler("no C++ compiler: install g++, or on macOS the command line tools")
+
+
+@functools.cache
+def _architecture() -> tuple[str, ...]:
+    """Which instructions: those of 2013's x86-64 where the machine has them, for the conversion of halves."""
+    machine = platform.machine()
+    target = (f"--target={machine}-linux-gnu",) if platform.system() == "Linux" else ()
+    if machine != "x86_64":
+        return target
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text() if cpuinfo.exists() else ""
+    return (*target, "-march=x86-64-v3") if re.search(r"\bavx2\b", flags) and "f16c" in flags else target
+
+
+def digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join((_identity(), *parts)).encode()).hexdigest()[:20]
+
+
+def preprocess(path: Path, include_dirs: Sequence[Path]) -> str:
+    """The file with its includes and macros resolved, and markers of where each line comes from."""
+    includes = [f"-I{directory}" for directory in (_headers(), *include_dirs)]
+    defined = ["-D__METAL__=1", "-D__METAL_VERSION__=310", "-D__APPLE__=1", "-D__METAL_MACOS__=1"]
+    return run([*clang(), "-E", "-x", "c++", "-std=c++17", "-nostdinc", "-nostdinc++", *defined, *includes, path])
+
+
+def _headers() -> Path:
+    """A directory of headers with the names that Metal's have."""
+    content = f'#pragma once\n#include "{HERE / "shim" / "constants.h"}"\n'
+    directory = CACHE / f"headers-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    for name in HEADERS:
+        if not (directory / name).exists():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            place(directory / name, content)
+    return directory
+
+
+def place(path: Path, content: str | bytes) -> None:
+    """Writes a file that other processes see whole or not at all."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_bytes(content.encode() if isinstance(content, str) else content)
+    draft.replace(path)
+
+
+def compile_kernels(text: str, checked: bool) -> Path:
+    """A shared library from C++ that includes the shim, made once for each text."""
+    flags = [*_KERNEL_FLAGS, *_architecture(), *([_CHECKS] if checked else [])]
+    name = digest(text, *flags)
+    library = CACHE / f"{name}.so"
+    if not library.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        source, compiled, linked = (CACHE / f"{name}.{os.getpid()}.{end}" for end in ("cpp", "o", "so"))
+        try:
+            source.write_text(text)
+            includes = [f"-I{HERE / 'shim'}", f"-I{HERE / 'runtime'}"]
+            run([*clang(), *flags, *includes, "-c", source, "-o", compiled])
+            shared = ["-dynamiclib"] if platform.system() == "Darwin" else ["-shared", "-Wl,-Bsymbolic"]
+            run([_host_compiler(), *shared, compiled, *_runtime(), "-lm", "-o", linked])
+            linked.replace(library)
+        finally:
+            for path in (source, compiled, linked):
+                path.unlink(missing_ok=True)
+    return library
+
+
+def _runtime() -> list[Path]:
+    objects = []
+    for unit in ("runtime", "hooks"):
+        compiled = CACHE / f"{unit}-{digest(unit)}.o"
+        if not compiled.exists():
+            draft = compiled.with_name(f"{compiled.name}.{os.getpid()}")
+            source = HERE / "runtime" / f"{unit}.cpp"
+            run([_host_compiler(), "-std=c++17", "-O2", "-fPIC", "-c", source, "-o", draft])
+            draft.replace(compiled)
+        objects.append(compiled)
+    return objects
+
+
+def check_syntax(text: str, defines: Sequence[str]) -> str:
+    """What clang has against a text that includes the shim, under `defines`; nothing if it has nothing."""
+    flags = [flag for flag in _KERNEL_FLAGS if not flag.startswith("-g")]
+    includes = [f"-I{HERE / 'shim'}", f"-I{HERE / 'runtime'}"]
+    said = [f"-D{name}" for name in defines]
+    try:
+        run([*clang(), *flags, *_architecture(), *said, *includes, "-fsyntax-only", "-"], text)
+    except Refused as refused:
+        return str(refused)
+    return ""
+
+
+def lines_of(library: Path, codes: Sequence[int], ours: str) -> dict[int, tuple[str, int]]:
+    """The file and line of each offset in a library, of the innermost function that is not `ours`."""
+    tool = shutil.which("addr2line") or shutil.which("llvm-addr2line")
+    if not codes or not tool:
+        return {}
+    addresses = [hex(code - 1) for code in codes]  # of the call, not of what comes after it
+    try:
+        said = run([tool, "-a", "-i", "-e", library, *addresses])
+    except Refused:
+        return {}
+    found: dict[int, tuple[str, int]] = {}
+    code = 0
+    for line in said.splitlines():
+        if line.startswith("0x"):
+            code = int(line, 16) + 1
+            continue
+        file, _, number = line.partition(" (")[0].rpartition(":")
+        if code not in found and number.isdigit() and not file.startswith(ours):
+            found[code] = (file, int(number))
+    return found
