@@ -8,6 +8,8 @@ from inference.tools.calls import digest
 from inference.tools.context import ResultStore
 from inference.tools.markup import quote_markers
 
+STORED_OVER = 300
+"""Characters; shorter results are never left out."""
 LINE_WIDTH = 400
 """Longer lines of a stored result are shown in pieces of so many characters, so that every part can be reached."""
 
@@ -32,12 +34,13 @@ def result_of_error(sentence: str) -> Result:
 
 
 def bounded(text: str, call_id: str, store: ResultStore, most_chars: int, ok: bool = True) -> Result:
-    """A result as the model gets it. What is longer than `most_chars` is stored; its beginning is shown, whole lines,
-    with a word on how to read on."""
+    """A result as the model gets it. Of what is longer than `most_chars`, the beginning is shown, whole lines, with a
+    word on how to read on. All but short ones are stored: they may be left out of later prompts."""
     whole = Result(quote_markers(text), ok, digest(text), len(text))
+    if len(text) > min(STORED_OVER, most_chars):
+        store.put(call_id, text)
     if len(text) <= most_chars:
         return whole
-    store.put(call_id, text)
     lines = stored_lines(text)
     shown = 0
     room = most_chars
