@@ -168,3 +168,80 @@ def decoder_layer(
     Once that is evaluated, the arrays of keys and values hold this step's: they are written in place. `activations` are
     exact, or rounded to bfloat16 or int8 before they meet a matrix. Raises ValueError like write_kv.
     """
+
+class MetalLaunch:
+    """How a kernel is launched: metal/launches.h."""
+
+    file: str
+    """In metal/, without its ending."""
+    kernel: str
+    groups: tuple[int, int, int]
+    threads: tuple[int, int, int]
+    """Of a threadgroup."""
+    constants: dict[int, bool | int]
+    """Function constants by their index."""
+    params: bytes
+    """The kernel's struct of metal/params.h, its last buffer."""
+
+class MetalQuantizedPlan:
+    multiply: MetalLaunch
+    splits: int
+    """With more than one, `multiply` writes floats [splits, rows, outputs], and `sum` follows."""
+    sum: MetalLaunch | None
+
+class MetalAttentionPlan:
+    tiles: list[tuple[int, int]]
+    """The sequence and its first row, for each."""
+    attend: MetalLaunch
+    decodes: bool
+    rows: int
+    """Of a tile."""
+    splits: int
+    """With more than one, `attend` leaves its parts, and `merge` follows."""
+    merge: MetalLaunch | None
+
+class MetalLaunches:
+    """The launch table of the Metal kernels. Types are f32, f16 and bf16; everything raises ValueError for what its
+    kernel is not made for. The buffers are described in metal/launches.h."""
+
+    @staticmethod
+    def quantized(
+        type: str,
+        bits: int,
+        group: int,
+        rows: int,
+        outputs: int,
+        inputs: int,
+        bias: bool = False,
+        gather: bool = False,
+    ) -> MetalQuantizedPlan: ...
+    @staticmethod
+    def attention(
+        type: str,
+        kept: str,
+        heads: int,
+        kv_heads: int,
+        size: int,
+        block_size: int,
+        table_width: int,
+        scale: float,
+        query_lens: Sequence[int],
+        context_lens: Sequence[int],
+    ) -> list[MetalAttentionPlan]:
+        """`kept` is float, int8 or int4."""
+    @staticmethod
+    def write_kv(type: str, pool: str, tokens: int, width: int) -> MetalLaunch:
+        """`pool` is a type, int8 or int4."""
+    @staticmethod
+    def rms_norm(type: str, rows: int, width: int, stride: int, eps: float, add: bool) -> MetalLaunch: ...
+    @staticmethod
+    def rope(type: str, tokens: int, heads: int, size: int, stride: int, theta: float) -> MetalLaunch: ...
+    @staticmethod
+    def swiglu(type: str, rows: int, width: int, gate_stride: int, up_stride: int) -> MetalLaunch: ...
+    @staticmethod
+    def argmax(rows: int, width: int, count: int, draw: bool, listed: bool) -> MetalLaunch: ...
+    @staticmethod
+    def largest(rows: int, width: int, count: int) -> MetalLaunch: ...
+    @staticmethod
+    def source(directory: str, file: str, type: str) -> str:
+        """The text that is compiled for activations of a type, in one piece. Raises RuntimeError."""

@@ -1,0 +1,14 @@
+// The text of a kernel file as Metal's run-time compiler takes it: one source, with the files it includes in it.
+#pragma once
+
+#include <string>
+
+#include "metal/launches.h"
+
+namespace glasschat::metal {
+
+// `directory` holds the kernels, `file` is a name without its ending. Only the kernels for activations of `type` are in the
+// text, so that nobody waits for the others. Throws std::runtime_error for a file that can't be read.
+std::string source(const std::string& directory, const std::string& file, Type type);
+
+}  // namespace glasschat::metal

@@ -1,0 +1,75 @@
+"""Kernels run as the launch table says, in the emulator, in several thread orders."""
+
+from functools import cache
+
+import mlx.core as mx
+import numpy as np
+
+from inference.ops.agreement import TOLERANCE
+from metal_kernels import emulator
+from tests.metal_kernels.conftest import PACKAGE
+
+KERNELS = PACKAGE / "metal"
+ORDERS = ("forward", "reverse", 1)
+TYPES = {"f32": mx.float32, "f16": mx.float16, "bf16": mx.bfloat16}
+NOTHING = np.zeros(1, np.uint32)
+"""In place of an array that a launch does not look at."""
+
+_HELD = {mx.float32: np.float32, mx.float16: np.float16, mx.bfloat16: np.uint16, mx.uint32: np.uint32}
+
+
+@cache
+def library(file):
+    return emulator.compile(KERNELS / f"{file}.metal", include_dirs=(KERNELS,))
+
+
+def held(x):
+    """An MLX array's numbers as the device's memory holds them; numpy has no bfloat16, so its bits."""
+    return np.array(x.view(mx.uint16) if x.dtype == mx.bfloat16 else x)
+
+
+def given(x, dtype):
+    """The other way."""
+    return mx.array(x).view(dtype) if dtype == mx.bfloat16 else mx.array(x)
+
+
+def room(shape, dtype):
+    """Memory for an output of an MLX type."""
+    return emulator.Output(tuple(shape), _HELD[dtype])
+
+
+def launch(launch, buffers, in_place=()):
+    """What a launch writes: the same bits in every thread order, and nothing to report."""
+    grid = tuple(groups * threads for groups, threads in zip(launch.groups, launch.threads, strict=True))
+    params = np.frombuffer(launch.params, np.uint8)
+    first = None
+    for order in ORDERS:
+        run = library(launch.file).launch(
+            launch.kernel,
+            buffers=[*buffers, params],
+            grid=grid,
+            threadgroup=tuple(launch.threads),
+            constants=launch.constants,
+            order=order,
+            in_place=in_place,
+        )
+        assert not run.reports, f"{launch.kernel}, {order}: {run.reports}"
+        first = first or run.outputs
+        for ours, others in zip(first, run.outputs, strict=True):
+            assert ours.tobytes() == others.tobytes(), f"{launch.kernel}: {order} gives other bits"
+    return first
+
+
+def assert_close(found, truth):
+    """Every number is as near as roundings of its type allow, on the scale of the whole."""
+    tolerance = TOLERANCE[str(truth.dtype).removeprefix("mlx.core.")]
+    ours, wide = (np.array(x.astype(mx.float32), np.float64) for x in (found, truth))
+    assert ours.shape == wide.shape
+    scale = np.sqrt(np.mean(wide**2))
+    # Written so that a NaN fails.
+    assert np.abs(ours - wide).max() <= 5 * tolerance * scale, np.abs(ours - wide).max() / scale
+    assert np.sqrt(np.mean((ours - wide) ** 2)) <= tolerance * scale
+
+
+def random(seed, shape, dtype):
+    return mx.random.normal(shape, key=mx.random.key(seed)).astype(dtype)
