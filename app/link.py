@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from inference.protocol import EngineConfig, Event, Prompt, Resume, Submit
+from inference.protocol import EngineConfig, Event, Prompt, Resume, SetBreakpoints, Submit
 
 
 class EngineLink(Protocol):
@@ -22,6 +22,8 @@ class EngineLink(Protocol):
     def pause(self) -> None: ...
 
     def resume(self, command: Resume) -> None: ...
+
+    def set_breakpoints(self, command: SetBreakpoints) -> None: ...
 
     def explain_prefix(self, session: str) -> None: ...
 

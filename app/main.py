@@ -133,6 +133,9 @@ class GlasschatApp(App[int]):
         )
         for title, explanation, command in stepping.commands(self.workspace.active.name):
             yield SystemCommand(title, explanation, partial(self.chat.run_engine, command))
+        known = self.workspace.breakpoints
+        for title, explanation, points in stepping.breakpoints(self.workspace.active.name, known):
+            yield SystemCommand(title, explanation, partial(self.workspace.set_breakpoints, points))
         yield SystemCommand("Theme", "light, dark and ANSI themes", self.action_change_theme)
 
     def _runner(self, action: str) -> Callable[[], None]:

@@ -21,6 +21,7 @@ from inference.protocol import (
     Ready,
     Recorded,
     Stepping,
+    Until,
 )
 
 SILENT_AFTER = 3.0
@@ -84,6 +85,11 @@ class EngineWatch:
     def ready(self) -> bool:
         """Whether commands can be sent: a silent engine still gets them."""
         return self.phase in (Phase.READY, Phase.SILENT)
+
+    @property
+    def breakpoints(self) -> tuple[Until, ...]:
+        """What the engine says that it pauses at."""
+        return self.stepping.breakpoints if self.stepping is not None else ()
 
     @property
     def paused(self) -> bool:

@@ -34,6 +34,7 @@ from inference.protocol import (
     Prompt,
     Record,
     Resume,
+    SetBreakpoints,
     Shutdown,
     Submit,
 )
@@ -85,6 +86,10 @@ class EngineClient:
 
     def resume(self, command: Resume) -> None:
         """Go on, freely or up to a next pause; answered by `Stepping`."""
+        self._send(command)
+
+    def set_breakpoints(self, command: SetBreakpoints) -> None:
+        """Pause whenever one of these happens; answered by `Stepping`, and by another one at every such pause."""
         self._send(command)
 
     def explain_prefix(self, session: str) -> None:

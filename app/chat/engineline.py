@@ -25,6 +25,8 @@ def draw(watch: EngineWatch, snapshot: Snapshot, model: str, now: float, width: 
     if watch.phase is Phase.READY and watch.paused:
         mark, role, state = "‖", "warn bold", "paused"
     line: Line = [(f" {mark} {state}", role), (f"  {model}", "bold")]
+    if watch.ready and (points := watch.breakpoints):
+        line.append((f"  ◆ pauses if {points[0]}" if len(points) == 1 else f"  ◆ {len(points)} breakpoints", "warn"))
     if sentence := watch.sentence(now):
         used = len(line_text(line)) + 2
         line.append((f"  {fit(sentence, max(0, width - used)).rstrip()}", role.split()[0]))

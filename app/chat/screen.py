@@ -24,6 +24,7 @@ from app.panels.experiment import ExperimentScreen
 from app.panels.switches import SwitchesScreen
 from app.sessions.export import export
 from app.sessions.session import Session, Turn
+from app.stepping import next_breakpoint
 from inference.protocol import Resume, in_words
 
 
@@ -251,6 +252,7 @@ class ChatScreen(ChatView):
                 clock=self._clock,
                 pause=self.action_pause,
                 run=self.run_engine,
+                change_breakpoint=self._change_breakpoint,
             )
         )
 
@@ -303,6 +305,13 @@ class ChatScreen(ChatView):
         """Let the engine go on as told; where it pauses, the engine line says so."""
         if self.workspace.watch.ready:
             self.workspace.link.resume(command)
+
+    def _change_breakpoint(self, session: str) -> str:
+        """Give a session its next breakpoint, in the order of the palette; says which one it then has."""
+        points = next_breakpoint(session, self.workspace.breakpoints)
+        self.workspace.set_breakpoints(points)
+        own = [str(point) for point in points if point.session == session]
+        return f"The engine pauses whenever {own[0]}." if own else f"No breakpoint for {session}."
 
     def action_record(self) -> None:
         """Begin a recording of the engine in the working directory, or end the one that runs."""

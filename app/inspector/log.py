@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from app.paint import Line, fit
 from app.panels.telemetry import Snapshot
-from inference.protocol import Configured, Event, Stepping, StepRecord
+from inference.protocol import Configured, Event, Stepping, StepRecord, Until
 
 TITLE = "Events"
 LEGEND = "the latest first"
@@ -21,6 +21,7 @@ class EventLog:
     lines: deque[tuple[int, str, str]] = field(default_factory=lambda: deque(maxlen=KEPT))
     _sessions: dict[str, str] = field(default_factory=dict)
     _options: dict[str, str] = field(default_factory=dict)
+    _breakpoints: tuple[Until, ...] = ()
 
     def add(self, record: StepRecord) -> None:
         known = self._sessions | {row.request_id: row.session for row in record.requests}
@@ -38,7 +39,7 @@ class EventLog:
         self._sessions = {row.request_id: row.session for row in record.requests}
 
     def on_event(self, event: Event) -> None:
-        """Changes and pauses; what belongs to requests stands in the records."""
+        """Changes, breakpoints and pauses; what belongs to requests stands in the records."""
         match event:
             case Configured(options=options, step=step):
                 now = {option.name: option.effective for option in options}
@@ -46,6 +47,9 @@ class EventLog:
                     if self._options.get(name, value) != value:
                         self._say(step, f"{name}: {self._options[name]} → {value}", "primary")
                 self._options = now
+            case Stepping(step=step, breakpoints=points) if points != self._breakpoints:
+                self._say(step, f"breakpoints: {', '.join(map(str, points)) or 'none'}", "primary")
+                self._breakpoints = points
             case Stepping(step=step, paused=paused, reason=reason):
                 state = "paused" if paused else "goes on"
                 self._say(step, f"engine {state}{': ' if reason else ''}{reason}", "primary")

@@ -111,6 +111,7 @@ class InspectorScreen(Screen[None]):
         Binding("f6", "step", "Step"),
         Binding("s", "session(1)", "Session"),
         Binding("a", "all", "All sessions"),
+        Binding("b", "breakpoint", "Breakpoint"),
     ]
     AUTO_FOCUS = "Map"
     CSS = """
@@ -139,10 +140,13 @@ class InspectorScreen(Screen[None]):
         clock: Callable[[], float],
         pause: Callable[[], None],
         run: Callable[[Resume], None],
+        change_breakpoint: Callable[[str], str],
     ) -> None:
+        """`change_breakpoint` gives a session its next breakpoint, and says which one that is."""
         super().__init__()
         self._watch, self._telemetry, self._map, self._log, self._story = watch, telemetry, map, log, story
         self._model, self._clock, self._pause, self._run = model, clock, pause, run
+        self._change_breakpoint = change_breakpoint
 
     def compose(self) -> ComposeResult:
         yield EngineLine(id="engine")
@@ -156,7 +160,7 @@ class InspectorScreen(Screen[None]):
                 yield Panel(phases.TITLE, phases.LEGEND, phases.draw, id="phases")
                 yield Panel(LOG_TITLE, LOG_LEGEND, self._log.draw, id="log")
         yield Static(
-            "Arrows look at a block · S one session, A all · F5 pause, go on · F6 one step · Esc back to the chat",
+            "Arrows block · S session, A all · B breakpoint · F5 pause · F6 step · Esc back",
             id="hint",
         )
 
@@ -208,6 +212,13 @@ class InspectorScreen(Screen[None]):
         panel.border_title = "Request, blocks, steps" if session else queue.TITLE
         panel.border_subtitle = "the latest step first" if session else queue.LEGEND
         self.show()
+
+    def action_breakpoint(self) -> None:
+        """The next one for the session that is looked at: scheduled, preempted, ended, none."""
+        session = self._block_map.only
+        self.notify(
+            self._change_breakpoint(session) if session else "S chooses the session to pause for.", markup=False
+        )
 
     def action_pause(self) -> None:
         self._pause()

@@ -7,7 +7,7 @@ drains the engine's events into the sessions and says what changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.link import EngineLink
@@ -27,11 +27,13 @@ from inference.protocol import (
     Ready,
     Recorded,
     SamplingParams,
+    SetBreakpoints,
     Started,
     Stepping,
     StepRecord,
     Submit,
     TokenCount,
+    Until,
     in_words,
 )
 
@@ -84,6 +86,8 @@ class Workspace:
         self._automatic: Session | None = None
         """The tab that nobody asked for and that stands there because there must be one."""
         self._answers: dict[str, Answer] = {}
+        self.breakpoints: tuple[Until, ...] = ()
+        """What the engine is to pause at, also after a restart."""
         self.measurement: Measurement | None = None
         self.measured: dict[str, str] = {}
         """What measurements have found, by option."""
@@ -145,6 +149,9 @@ class Workspace:
         self.store.save_setting("active", session.id)
 
     def rename(self, session: Session, name: str) -> None:
+        if any(point.session == session.name for point in self.breakpoints):
+            renamed = [replace(p, session=name) if p.session == session.name else p for p in self.breakpoints]
+            self.set_breakpoints(renamed)
         session.name = name
         self.save(session)
 
@@ -199,7 +206,7 @@ class Workspace:
         """Add a question to the session and ask for its answer."""
         if not session.turns and session.name.startswith("chat "):
             words = " ".join(text.split())
-            session.name = words if len(words) <= FIRST_WORDS else words[: FIRST_WORDS - 1].rstrip() + "…"
+            self.rename(session, words if len(words) <= FIRST_WORDS else words[: FIRST_WORDS - 1].rstrip() + "…")
         question = session.add(Turn("user", text, parent=session.head))
         session.draft = ""
         self.store.save_turn(session, question)
@@ -309,12 +316,20 @@ class Workspace:
                 changes.notices.append(_about_recording(event))
             case Ready():
                 changes.engine = True
+                if self.breakpoints:
+                    self.set_breakpoints(self.breakpoints)
                 self._send_waiting()
             case EngineDied():
                 changes.engine = True
                 self._on_death(event, changes)
             case _:
                 pass
+
+    def set_breakpoints(self, points: Iterable[Until]) -> None:
+        """Pause the engine whenever one of these happens."""
+        self.breakpoints = tuple(points)
+        if self.watch.ready:
+            self.link.set_breakpoints(SetBreakpoints(self.breakpoints))
 
     # --- measurements -----------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ class Control:
         """Steps before the next pause; None for any number."""
         self._until: Until | None = None
         self._sessions: dict[str, str] = {}
-        """Of each request that was live after the latest step: the next record names those that end only by their id."""
+        """Of each request that was live after the latest step: the next record has only the ids of those that end."""
 
     @property
     def may_step(self) -> bool:
@@ -72,15 +72,15 @@ def _intention(command: Resume) -> str:
 def _met(until: Until, record: StepRecord, sessions: Mapping[str, str]) -> str:
     """Why a step fulfils a condition, as a phrase; empty if it does not. `sessions`: whose request each is."""
 
-    def first(request_ids: Iterable[str]) -> str:
+    def first(request_ids: Iterable[str]) -> str | None:
         """The session of the first of these requests that counts."""
         named = (sessions.get(request_id, request_id) for request_id in request_ids)
-        return next((name for name in named if until.session in ("", name)), "")
+        return next((name for name in named if until.session in ("", name)), None)
 
     match until.condition:
         case Condition.PREEMPTION:
             session = first(record.preempted)
-            return f"{session} was preempted" if session else ""
+            return f"{session} was preempted" if session is not None else ""
         case Condition.KV_ABOVE:
             used = 100 * record.blocks.used / record.blocks.total
             return f"{used:.0f} % of the KV blocks are in use" if used > until.percent else ""
@@ -89,7 +89,7 @@ def _met(until: Until, record: StepRecord, sessions: Mapping[str, str]) -> str:
             return f"{chunk.session} got {chunk.num_tokens} token{'s' * (chunk.num_tokens != 1)}" if chunk else ""
         case Condition.FINISHED:
             session = first(request_id for request_id, _ in record.finished)
-            return f"{until.session or 'a request'} ended" if session else ""
+            return f"{until.session or 'a request'} ended" if session is not None else ""
         case Condition.REFUSED:
             queued = {row.request_id for row in record.requests if row.state is not RequestState.RUNNING}
             waiting = [u for u in record.unscheduled if u.request_id in queued and until.session in ("", u.session)]

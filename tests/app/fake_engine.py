@@ -36,6 +36,7 @@ from inference.protocol import (
     RequestState,
     Resume,
     Scheduled,
+    SetBreakpoints,
     Started,
     Stepping,
     StepRecord,
@@ -44,6 +45,7 @@ from inference.protocol import (
     TokenCount,
     TokenPrompt,
     Unscheduled,
+    Until,
     WaitReason,
 )
 
@@ -111,7 +113,8 @@ class FakeEngine:
     step: int = 0
     recording: str = ""
     left: int | None = None
-    """Steps before it pauses; conditions are not understood."""
+    """Steps before it pauses; conditions are not understood, and breakpoints kept but not looked for."""
+    breakpoints: tuple[Until, ...] = ()
     tables: dict[str, list[int]] = field(default_factory=dict)
     """Of each request; blocks are taken in order, and those of ended requests stay cached until they are needed."""
     known: dict[int, BlockChange] = field(default_factory=dict)
@@ -121,6 +124,7 @@ class FakeEngine:
 
     def start(self) -> None:
         self.alive, self.starts = True, self.starts + 1
+        self.breakpoints = ()
         if self.auto_ready:
             self.become_ready()
 
@@ -158,13 +162,18 @@ class FakeEngine:
     def pause(self) -> None:
         self.commands.append("pause")
         self.left = 0
-        self.events.append(Stepping(True, self.step, "asked to"))
+        self.events.append(Stepping(True, self.step, "asked to", self.breakpoints))
+
+    def set_breakpoints(self, command: SetBreakpoints) -> None:
+        self.commands.append(command)
+        self.breakpoints = command.points
+        self.events.append(Stepping(self.left == 0, self.step, "", self.breakpoints))
 
     def resume(self, command: Resume) -> None:
         self.commands.append(command)
         self.left = command.steps
         reason = f"for {command.steps} steps" if command.steps else f"until {command.until}" if command.until else ""
-        self.events.append(Stepping(False, self.step, reason))
+        self.events.append(Stepping(False, self.step, reason, self.breakpoints))
 
     def count_tokens(self, query_id: str, prompt: Prompt) -> None:
         self.commands.append(("count", query_id))
@@ -310,4 +319,4 @@ class FakeEngine:
             )
         )  # fmt: skip
         if self.left == 0:
-            self.events.append(Stepping(True, self.step, "the steps asked for are done"))
+            self.events.append(Stepping(True, self.step, "the steps asked for are done", self.breakpoints))

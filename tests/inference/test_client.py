@@ -33,6 +33,7 @@ from inference.protocol import (
     Ready,
     Resume,
     SamplingParams,
+    SetBreakpoints,
     Started,
     Stepping,
     StepRecord,
@@ -380,3 +381,20 @@ def test_a_paused_engine_takes_requests_and_computes_nothing_until_it_is_stepped
     listener.until(lambda: len(listener.of(Stepping)) == 5)
     last = listener.of(Stepping)[-1]
     assert (last.paused, last.reason) == (True, "a request ended")
+
+
+def test_a_breakpoint_pauses_the_engine_each_time(client: EngineClient) -> None:
+    listener = Listener(client)
+    points = (Until(Condition.SCHEDULED, session="s"),)
+    client.set_breakpoints(SetBreakpoints(points))
+    submit(client, "a", (1, 2, 3), SamplingParams(max_tokens=3, ignore_eos=True))
+    for steps in (1, 2):
+        listener.until(lambda: listener.of(Stepping)[-1:] != [] and listener.of(Stepping)[-1].paused)
+        last = listener.of(Stepping)[-1]
+        assert (last.step, last.breakpoints) == (steps, points)
+        assert len(listener.tokens("a")) == steps
+        client.resume(Resume())
+        listener.until(lambda count=2 * steps + 1: len(listener.of(Stepping)) >= count)
+    client.set_breakpoints(SetBreakpoints(()))
+    client.resume(Resume())
+    listener.until(lambda: listener.finished("a") is not None)

@@ -100,3 +100,62 @@ def test_a_pause_forgets_what_was_asked_before_and_going_on_is_for_good() -> Non
         assert control.after(happened) is None
     with pytest.raises(ConfigError, match="at least one"):
         Resume(steps=0)
+
+
+ALPHA = {
+    Condition.PREEMPTION: ({"preempted": ("a",)}, "session a was preempted"),
+    Condition.SCHEDULED: ({"scheduled": (Scheduled("a", "session a", 1, 0, False, True),)}, "session a got 1 token"),
+    Condition.FINISHED: ({"finished": (("a", FinishReason.ABORTED),)}, "session a ended"),
+    Condition.REFUSED: (
+        {"unscheduled": (Unscheduled("a", "session a", WaitReason.BATCH_FULL, 1),)},
+        "session a was not admitted: batch full",
+    ),
+}
+"""What happens to a request of `session a`, by condition."""
+
+
+@pytest.mark.parametrize("condition", ALPHA)
+def test_a_condition_may_be_of_one_session_alone(condition: Condition) -> None:
+    parts, words = ALPHA[condition]
+    here = (row("a", RequestState.WAITING), row("b", RequestState.RUNNING))
+    rows = tuple(r for r in here if condition is not Condition.FINISHED or r.request_id != "a")
+    for session, expected in (("session a", words), ("session b", None)):
+        control = Control()
+        control.after(record(1, requests=here))  # an end is told only by the request's id
+        control.resume(Resume(until=Until(condition, session=session)), 1)
+        stopped = control.after(record(2, requests=rows, **parts))
+        assert (stopped.reason if stopped else None) == expected
+
+
+def test_a_breakpoint_holds_until_it_is_taken_back() -> None:
+    control = Control()
+    point = Until(Condition.SCHEDULED, session="s")
+    happened, words = EVENTS[point]
+    assert control.set_breakpoints((point,)).breakpoints == (point,)
+    assert control.may_step
+    for command in (Resume(), Resume(steps=5), Resume(until=Until(Condition.FINISHED))):
+        going = control.resume(command, 0)
+        assert (going.paused, going.breakpoints) == (False, (point,))
+        assert control.after(QUIET) is None
+        stopped = control.after(happened)
+        assert stopped is not None
+        assert (stopped.paused, stopped.reason, stopped.breakpoints) == (True, words, (point,))
+        assert not control.may_step
+    taken = control.set_breakpoints(())
+    assert (taken.paused, taken.reason, taken.breakpoints) == (True, words, ()), "still paused"
+    control.resume(Resume(), 0)
+    assert control.after(happened) is None
+
+
+@given(st.lists(st.sampled_from(list(EVENTS)), unique=True), st.lists(st.sampled_from(list(EVENTS.values()))))
+def test_it_stops_at_the_first_event_that_has_a_breakpoint(points: list[Until], story: list[tuple[Any, str]]) -> None:
+    control = Control()
+    control.set_breakpoints(tuple(points))
+    wanted = [EVENTS[point] for point in points]
+    for happened, words in story:
+        stopped = control.after(happened)
+        assert (stopped.reason if stopped else "") == (words if (happened, words) in wanted else "")
+        if stopped:
+            assert not control.may_step
+            control.resume(Resume(), 0)
+        assert control.may_step
