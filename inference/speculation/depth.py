@@ -1,8 +1,8 @@
 """How far ahead to draft: as far as it saves time.
 
 A draft of k tokens costs a longer step and the drafting, and gives the tokens that are expected to be accepted. With
-more requests in the batch, or a machine that computes slowly beside its memory, the step grows faster than the gain. All
-of that is measured here and now; nothing is assumed of model or machine.
+more requests in the batch, or a machine that computes slowly beside its memory, the step grows faster than the gain.
+All of that is measured here and now; nothing is assumed of model or machine.
 """
 
 from __future__ import annotations

@@ -147,7 +147,9 @@ class Drafter:
         self, parts: Sequence[Sequence[int]], ends: Sequence[int], texts: Sequence[Text]
     ) -> tuple[mx.array, RaggedLayout]:
         layout = RaggedLayout.build([len(p) for p in parts], ends, [t.block_table for t in texts], self._block_size)
-        token_ids = mx.array([token for part in parts for token in part], dtype=mx.int32)
+        # A token that it has no row for is some other to it; its guesses suffer, nothing else.
+        known = self._model.config.vocab_size
+        token_ids = mx.array([token if token < known else 0 for part in parts for token in part], dtype=mx.int32)
         return self._model.forward(token_ids, layout, self._kv), layout
 
     def _logits(self, rows: mx.array) -> mx.array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,20 @@ def checkpoint(
     (folder / "generation_config.json").write_text(json.dumps(generation))
     (folder / "config.json").write_text(json.dumps({"torch_dtype": dtype, "eos_token_id": im_end} | settings))
     return folder
+
+
+def perturbed(folder: Path, amount: float) -> Path:
+    """A checkpoint much like another: noise of `amount` times its own spread is added to each matrix."""
+    other = folder.with_name(f"{folder.name}-{amount}")
+    if not (other / "config.json").exists():
+        shutil.copytree(folder, other, ignore=shutil.ignore_patterns("*.safetensors"))
+        rng = np.random.default_rng(1)
+        tensors = dict(mx.load(str(folder / "model.safetensors")))
+        for name, array in tensors.items():
+            noise = mx.array(rng.standard_normal(array.shape).astype(np.float32))
+            tensors[name] = array + amount * mx.std(array) * noise if array.ndim == 2 else array
+        write_shards(other, tensors, 1)
+    return other
 
 
 def random_weights(settings: Mapping[str, Any], spread: float, seed: int) -> dict[str, mx.array]:

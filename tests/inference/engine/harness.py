@@ -38,9 +38,9 @@ def loaded(folder: Path) -> LoadedModel:
     return load(str(folder))
 
 
-def engine(folder: Path, **options: Any) -> Engine:
+def engine(folder: Path, draft: Path | None = None, **options: Any) -> Engine:
     config = EngineConfig(**({"num_kv_blocks": 64, "block_size": 4} | options))
-    made = Engine(loaded(folder), config)
+    made = Engine(loaded(folder), config, draft and loaded(draft))
     made.configure({"kernels": config.kernels})  # an earlier test may have left others in the shared model
     return made
 

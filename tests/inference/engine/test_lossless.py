@@ -101,6 +101,13 @@ CHANGES = (
     {"kv_layout": "paged"},
     {"scheduling_policy": "fair"},
     {"scheduling_policy": "shortest"},
+    {"speculation": "draft"},
+    {"speculation": "ngram"},
+    {"speculation": "off"},
+    {"num_speculative_tokens": 1},
+    {"num_speculative_tokens": 6},
+    {"adaptive_speculation": False},
+    {"adaptive_speculation": True},
 )
 
 
@@ -121,6 +128,9 @@ def histories(draw: st.DrawFn) -> dict[str, Any]:
             "enable_chunked_prefill": draw(st.booleans()),
             "enable_prefix_caching": draw(st.booleans()),
             "kernels": draw(st.sampled_from(["native", "mlx", "reference"])),
+            "speculation": draw(st.sampled_from(["off", "draft", "ngram"])),
+            "num_speculative_tokens": draw(st.integers(1, 6)),
+            "adaptive_speculation": draw(st.booleans()),
         },
         "requests": [(*request, draw(steps)) for request in requests],
         "aborts": draw(st.lists(st.tuples(st.integers(0, len(requests) - 1), steps), max_size=3)),
@@ -130,9 +140,9 @@ def histories(draw: st.DrawFn) -> dict[str, Any]:
 
 @settings(max_examples=150)
 @given(history=histories())
-def test_any_history(folder: Path, history: dict[str, Any]) -> None:
+def test_any_history(folder: Path, draft: Path, history: dict[str, Any]) -> None:
     """Random arrivals, aborts and changes of live options, in random pools under random budgets."""
-    run = Run(engine(folder, **history["options"]))
+    run = Run(engine(folder, draft, **history["options"]))
     at: dict[int, list[Any]] = {}
     asked = {}
     for i, (prompt, max_tokens, step) in enumerate(history["requests"]):

@@ -29,9 +29,9 @@ def end(run: Run, path: Path) -> None:
     assert event == Recorded(str(path), False)
 
 
-def record(folder: Path, path: Path, history: dict[str, Any]) -> Run:
+def record(folder: Path, path: Path, history: dict[str, Any], draft: Path | None = None) -> Run:
     """Run a history of arrivals, aborts and changes, and record it."""
-    run = Run(engine(folder, **history["options"]))
+    run = Run(engine(folder, draft, **history["options"]))
     begin(run, path)
     at: dict[int, list[Any]] = {}
     for i, (prompt, max_tokens, step) in enumerate(history["requests"]):
@@ -50,10 +50,10 @@ def record(folder: Path, path: Path, history: dict[str, Any]) -> Run:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=histories())
 def test_any_history_is_repeated_decision_by_decision_and_token_by_token(
-    folder: Path, tmp_path: Path, history: dict[str, Any]
+    folder: Path, draft: Path, tmp_path: Path, history: dict[str, Any]
 ) -> None:
     path = tmp_path / "recording.jsonl"
-    run = record(folder, path, history)
+    run = record(folder, path, history, draft)
     outcome = replayed(path)
     assert outcome.difference == ""
     assert outcome.steps == len(run.records)
