@@ -2,12 +2,14 @@
 
 from metal_kernels.emulator.arrays import BFloat16, Output
 from metal_kernels.emulator.library import CompileError, Launch, Library, Report, compile
+from metal_kernels.emulator.lint import Finding, lint
 from metal_kernels.emulator.source import Kernel, Parameter
 from metal_kernels.emulator.toolchain import MissingCompiler
 
 __all__ = [
     "BFloat16",
     "CompileError",
+    "Finding",
     "Kernel",
     "Launch",
     "Library",
@@ -16,4 +18,5 @@ __all__ = [
     "Parameter",
     "Report",
     "compile",
+    "lint",
 ]

@@ -32,8 +32,9 @@ HEADERS = (*(f"metal_{name}" for name in shlex.split(_NAMES)), "simd/simd.h")
 # and NaNs is defined.
 _KERNEL_FLAGS = shlex.split(
     "-x c++ -std=c++17 -O1 -gdwarf-4 -gline-tables-only -fPIC -nostdinc -nostdinc++ -fno-exceptions -fno-rtti "
-    "-ffp-contract=on -fno-strict-aliasing -fno-math-errno -ferror-limit=20 -w -Xclang -cl-single-precision-constant "
-    "-Xclang -ffloat16-excess-precision=none -Xclang -fbfloat16-excess-precision=none"
+    "-ffp-contract=on -flax-vector-conversions=none -fno-strict-aliasing -fno-math-errno -ferror-limit=20 -w "
+    "-Xclang -cl-single-precision-constant -Xclang -ffloat16-excess-precision=none "
+    "-Xclang -fbfloat16-excess-precision=none"
 )
 _CHECKS = "-fsanitize=thread,array-bounds,integer-divide-by-zero,signed-integer-overflow,alignment,return,unreachable"
 
@@ -170,16 +171,19 @@ def _runtime() -> list[Path]:
     return objects
 
 
-def check_syntax(text: str, defines: Sequence[str]) -> str:
-    """What clang has against a text that includes the shim, under `defines`; nothing if it has nothing."""
-    flags = [flag for flag in _KERNEL_FLAGS if not flag.startswith("-g")]
-    includes = [f"-I{HERE / 'shim'}", f"-I{HERE / 'runtime'}"]
-    said = [f"-D{name}" for name in defines]
-    try:
-        run([*clang(), *flags, *_architecture(), *said, *includes, "-fsyntax-only", "-"], text)
-    except Refused as refused:
-        return str(refused)
-    return ""
+def check_syntax(text: str, define: str) -> str:
+    """What clang has against a text that includes the shim, under a definition; nothing if it has nothing."""
+    flags = [flag for flag in _KERNEL_FLAGS if not flag.startswith("-g")] + [f"-D{define}"]
+    answer = CACHE / f"{digest(text, *flags)}.txt"
+    if not answer.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        includes = [f"-I{HERE / 'shim'}", f"-I{HERE / 'runtime'}"]
+        try:
+            run([*clang(), *flags, *_architecture(), *includes, "-fsyntax-only", "-"], text)
+            place(answer, "")
+        except Refused as refused:
+            place(answer, str(refused))
+    return answer.read_text()
 
 
 def lines_of(library: Path, codes: Sequence[int], ours: str) -> dict[int, tuple[str, int]]:
