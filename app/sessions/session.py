@@ -11,7 +11,11 @@ import uuid
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from app.tools.messages import Part, folded, parts
+from app.tools.use import ToolUse
 from inference.protocol import ChatPrompt, Message, SamplingParams
+from inference.tools.calls import call_id
+from inference.tools.receipts import Receipt
 
 DEFAULT_PARAMS = SamplingParams(temperature=0.3)
 """The demo model is a small specialist: near-greedy sampling keeps its facts straight."""
@@ -76,6 +80,9 @@ class Session:
     """Every turn by id, in the order of creation."""
     head: str | None = None
     """The last turn of the path on screen."""
+    tools: ToolUse = field(default_factory=ToolUse)
+    receipts: dict[str, Receipt] = field(default_factory=dict)
+    """Of the tool calls in its answers, by the calls' ids."""
 
     def path(self) -> list[Turn]:
         """The turns on screen, first to last."""
@@ -98,10 +105,19 @@ class Session:
         if until is not None:
             path = path[: path.index(until) + 1]
         fork = Session(name, system_prompt=self.system_prompt, params=self.params, priority=self.priority)
+        fork.tools = self.tools.like()
         for turn in path:
             state = TurnState.INTERRUPTED if turn.open else turn.state
-            fork.add(replace(turn, id=new_id(), parent=fork.head, state=state))
+            own = fork.add(replace(turn, id=new_id(), parent=fork.head, state=state))
+            for receipt in self.receipts_of(turn):
+                if receipt.state.finished:
+                    name = call_id(own.id, receipt.index)
+                    fork.receipts[name] = replace(receipt, call_id=name, answer_id=own.id)
         return fork
+
+    def receipts_of(self, turn: Turn) -> list[Receipt]:
+        """Of the calls in one answer, in their order."""
+        return sorted((r for r in self.receipts.values() if r.answer_id == turn.id), key=lambda receipt: receipt.index)
 
     def versions(self, turn: Turn) -> list[Turn]:
         """The turn and its siblings of the same role, oldest first."""
@@ -134,15 +150,22 @@ class Session:
         """What was sent, oldest first and each text once: the composer's history."""
         return list(dict.fromkeys(t.text for t in self.turns.values() if t.is_question))
 
+    def upto(self, turn_id: str | None) -> list[Turn]:
+        """The turns that lead to one, it included."""
+        turns: list[Turn] = []
+        while turn_id is not None and (turn := self.turns.get(turn_id)) is not None:
+            turns.append(turn)
+            turn_id = turn.parent
+        return turns[::-1]
+
+    def parts(self, until: str | None) -> list[Part]:
+        """The messages up to turn `until`, each with where it comes from, before anything is folded."""
+        system = [Part(Message("system", self.system_prompt))] if self.system_prompt.strip() else []
+        return system + parts(self.upto(until), self.receipts, self.tools.max_rounds)
+
     def prompt(self, *, until: str | None, draft: str = "") -> ChatPrompt:
         """The messages on the path that ends in turn `until`, after the system prompt; then `draft` as a question."""
-        turns: list[Turn] = []
-        at = until
-        while at is not None and (turn := self.turns.get(at)) is not None:
-            turns.append(turn)
-            at = turn.parent
-        messages = [Message("system", self.system_prompt)] if self.system_prompt.strip() else []
-        messages += [Message(t.role, t.text) for t in reversed(turns) if t.text]
+        messages = folded(self.parts(until), self.tools.folds)
         if draft.strip():
             messages.append(Message("user", draft))
-        return ChatPrompt(tuple(messages))
+        return ChatPrompt(tuple(messages), self.tools.schemas if self.tools.on else ())

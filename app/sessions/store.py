@@ -4,16 +4,21 @@ The app hands rows to `save_session` and `save_turn`, which only put them into a
 the newest state of each row at most every half second, in one transaction. So the screen never waits for the disk, and
 a killed app loses at most the last second of text. A full, locked or broken disk becomes `problem`, a sentence for the
 user; the rows stay in memory and are tried again.
+
+What a tool does outside must not be forgotten: its receipt is written at once, through to the disk, and `written` says
+when it is there.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,17 +28,20 @@ import platformdirs
 
 from app.sessions.session import DEFAULT_PARAMS, Session, Turn, TurnState
 from app.sessions.windows import Window
+from app.tools.use import ToolUse
 from inference.errors import RequestError
 from inference.protocol import SamplingParams
+from inference.tools.receipts import CallState, Receipt
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 WRITE_EVERY = 0.5
 """Seconds between two writes: half of the second of text that a crash may cost."""
 
 SCHEMA = """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, system_prompt TEXT NOT NULL, params TEXT NOT NULL, draft TEXT NOT NULL,
-    head TEXT, created REAL NOT NULL, updated REAL NOT NULL, open INTEGER NOT NULL, place INTEGER NOT NULL, owner TEXT
+    head TEXT, created REAL NOT NULL, updated REAL NOT NULL, open INTEGER NOT NULL, place INTEGER NOT NULL, owner TEXT,
+    tools TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE turns (
     id TEXT PRIMARY KEY, session TEXT NOT NULL, parent TEXT, role TEXT NOT NULL, text TEXT NOT NULL,
@@ -43,8 +51,19 @@ CREATE TABLE turns (
 CREATE INDEX turns_of_session ON turns (session, created);
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+TOOL_TABLES = """
+CREATE TABLE tool_calls (id TEXT PRIMARY KEY, session TEXT NOT NULL, receipt TEXT NOT NULL, updated REAL NOT NULL);
+CREATE INDEX tool_calls_of_session ON tool_calls (session);
+CREATE TABLE tool_results (id TEXT PRIMARY KEY, session TEXT NOT NULL, text TEXT NOT NULL);
+CREATE INDEX tool_results_of_session ON tool_results (session);
+"""
+MIGRATIONS = {
+    0: SCHEMA + TOOL_TABLES,
+    1: "ALTER TABLE sessions ADD COLUMN tools TEXT NOT NULL DEFAULT '';" + TOOL_TABLES,
+}
+"""From the version that is there, what leads to the present one."""
 
-SESSION_COLUMNS = "id, name, system_prompt, params, draft, head, created, updated, open, place, owner"
+SESSION_COLUMNS = "id, name, system_prompt, params, draft, head, created, updated, open, place, owner, tools"
 TURN_COLUMNS = (
     "id, session, parent, role, text, state, reason, note, prompt_tokens, output_tokens, ttft, speed, created"
 )
@@ -81,10 +100,15 @@ def _insert(table: str, columns: str) -> str:
 
 
 _SAVE = {"session": _insert("sessions", SESSION_COLUMNS), "turn": _insert("turns", TURN_COLUMNS)}
+_SAVE["call"] = _insert("tool_calls", "id, session, receipt, updated")
+_SAVE["result"] = _insert("tool_results", "id, session, text")
 _SAVE["setting"] = (
     "INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
-_FORGET = ("DELETE FROM turns WHERE session = ?", "DELETE FROM sessions WHERE id = ?")
+_FORGET = (
+    *(f"DELETE FROM {table} WHERE session = ?" for table in ("turns", "tool_calls", "tool_results")),
+    "DELETE FROM sessions WHERE id = ?",
+)
 
 
 class Store:
@@ -103,9 +127,13 @@ class Store:
         """Nothing will ever be written in this run: there is no place for it, or it belongs to a newer version."""
         self._pending: dict[tuple[str, str], Row] = {}
         self._forgotten: list[str] = []
+        self._awaited: list[Future[None]] = []
+        """To be told when what is pending now has been written."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = threading.Event()
+        self._hurry = threading.Event()
+        """The next write is not to wait for its time: it is awaited, or the last one."""
         self._thread: threading.Thread | None = None
         self._open()
 
@@ -158,8 +186,8 @@ class Store:
         with closing(self._connect()) as db:
             db.execute("BEGIN IMMEDIATE")
             version = int(db.execute("PRAGMA user_version").fetchone()[0])
-            if version == 0:
-                for statement in SCHEMA.split(";"):
+            if version in MIGRATIONS:
+                for statement in MIGRATIONS[version].split(";"):
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 version = SCHEMA_VERSION
@@ -193,12 +221,30 @@ class Store:
         params = json.dumps(asdict(session.params) | {"priority": session.priority})
         owner = self._window.id if is_open and self._window is not None else None
         row = (session.id, session.name, session.system_prompt, params, session.draft, session.head, session.created)
-        self._put("session", session.id, (*row, time.time(), int(is_open), place, owner))
+        self._put("session", session.id, (*row, time.time(), int(is_open), place, owner, session.tools.to_json()))
 
     def save_turn(self, session: Session, turn: Turn) -> None:
         row = (turn.id, session.id, turn.parent, turn.role, turn.text, turn.state.value, turn.reason, turn.note)
         numbers = (turn.prompt_tokens, turn.output_tokens, turn.ttft, turn.speed, turn.created)
         self._put("turn", turn.id, (*row, *numbers))
+
+    def save_receipt(self, session: Session, receipt: Receipt) -> None:
+        self._put("call", receipt.call_id, (receipt.call_id, session.id, receipt.to_json(), time.time()))
+
+    def save_result(self, session: Session, call_id: str, text: str) -> None:
+        """Keep the whole result of a call."""
+        self._put("result", call_id, (call_id, session.id, text.encode(errors="replace").decode()))
+
+    async def written(self) -> None:
+        """Returns when all that was saved so far is on disk; at once where nothing can be kept at all."""
+        if self._refused:
+            return
+        future: Future[None] = Future()
+        with self._lock:
+            self._awaited.append(future)
+        self._wake.set()
+        self._hurry.set()
+        await asyncio.wrap_future(future)
 
     def save_setting(self, name: str, value: str) -> None:
         self._put("setting", name, (name, value))
@@ -210,7 +256,8 @@ class Store:
             self._pending = {
                 key: row
                 for key, row in self._pending.items()
-                if key != ("session", session_id) and not (key[0] == "turn" and row[1] == session_id)
+                if key != ("session", session_id)
+                and not (key[0] in ("turn", "call", "result") and row[1] == session_id)
             }
         self._wake.set()
 
@@ -231,6 +278,7 @@ class Store:
                 if not self._ready:
                     self._prepare()
                 if self._refused:
+                    self._told(self._awaited)
                     return
                 db = db or self._connect()
                 self._write(db)
@@ -244,7 +292,9 @@ class Store:
                 break
             if self.problem:
                 self._wake.set()
-            self._closing.wait(WRITE_EVERY)
+            self._hurry.wait(WRITE_EVERY)
+            if not self._closing.is_set():
+                self._hurry.clear()
         if db is not None:
             with suppress(sqlite3.Error):
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -252,7 +302,9 @@ class Store:
 
     def _write(self, db: sqlite3.Connection) -> None:
         with self._lock:
-            rows, forgotten = dict(self._pending), list(self._forgotten)
+            rows, forgotten, awaited = dict(self._pending), list(self._forgotten), list(self._awaited)
+        # What happened outside can't be asked again: not even a machine that loses its power may forget it.
+        db.execute(f"PRAGMA synchronous = {'FULL' if awaited else 'NORMAL'}")
         db.execute("BEGIN IMMEDIATE")
         for (kind, _), row in rows.items():
             db.execute(_SAVE[kind], row)
@@ -264,13 +316,22 @@ class Store:
             # A row that changed while it was written stays pending.
             self._pending = {key: row for key, row in self._pending.items() if rows.get(key) is not row}
             self._forgotten = self._forgotten[len(forgotten) :]
+        self._told(awaited)
         if forgotten:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _told(self, awaited: list[Future[None]]) -> None:
+        with self._lock:
+            self._awaited = [future for future in self._awaited if future not in awaited]
+        for future in awaited:
+            if future.set_running_or_notify_cancel():
+                future.set_result(None)
 
     def close(self) -> None:
         """Write what is pending and let go of this window's sessions."""
         self._closing.set()
         if self._thread is not None:
+            self._hurry.set()
             self._wake.set()
             self._thread.join(timeout=5.0)
         if self._window is not None:
@@ -335,6 +396,19 @@ class Store:
 
         return self._read(work, default)
 
+    def result(self, call_id: str) -> str | None:
+        """The whole result of a call, if it was long enough to be kept beside its receipt."""
+        with self._lock:
+            pending = self._pending.get(("result", call_id))
+        if pending is not None:
+            return str(pending[2])
+
+        def work(db: sqlite3.Connection) -> str | None:
+            row = db.execute("SELECT text FROM tool_results WHERE id = ?", (call_id,)).fetchone()
+            return str(row[0]) if row else None
+
+        return self._read(work, None)
+
     def _read(self, work: Callable[[sqlite3.Connection], T], default: T) -> T:
         if not self._ready:
             return default
@@ -347,11 +421,12 @@ class Store:
 
     def _load(self, db: sqlite3.Connection, session_id: str) -> Session | None:
         row = db.execute(
-            "SELECT name, id, created, system_prompt, params, draft, head FROM sessions WHERE id = ?", (session_id,)
+            "SELECT name, id, created, system_prompt, params, draft, head, tools FROM sessions WHERE id = ?",
+            (session_id,),
         ).fetchone()
         if row is None:
             return None
-        name, id, created, system_prompt, params, draft, head = row
+        name, id, created, system_prompt, params, draft, head, tools = row
         found = db.execute(
             "SELECT role, text, parent, state, id, created, reason, note, prompt_tokens, output_tokens, ttft, speed "
             "FROM turns WHERE session = ? ORDER BY created, rowid",
@@ -361,7 +436,11 @@ class Store:
         if head is not None and head not in turns:
             # A crash may have kept the session but not yet its newest turn: show the newest one there is.
             head = next(reversed(turns), None)
-        return Session(name, id, created, system_prompt, _params(params), _priority(params), draft, turns, head)
+        calls = db.execute("SELECT id, receipt FROM tool_calls WHERE session = ?", (session_id,)).fetchall()
+        return Session(
+            name, id, created, system_prompt, _params(params), _priority(params), draft, turns, head,
+            ToolUse.from_json(tools), {receipt.call_id: receipt for receipt in _receipts(calls)},
+        )  # fmt: skip
 
 
 def _turns(rows: Iterable[tuple[object, ...]]) -> Iterable[Turn]:
@@ -371,6 +450,15 @@ def _turns(rows: Iterable[tuple[object, ...]]) -> Iterable[Turn]:
         if turn.open:
             turn.state, turn.note = TurnState.INTERRUPTED, CLOSED_WHILE_WRITING
         yield turn
+
+
+def _receipts(rows: Iterable[tuple[str, str]]) -> Iterable[Receipt]:
+    for id, text in rows:
+        try:
+            yield Receipt.from_json(text)
+        except ValueError:
+            # Whatever call this was, it may have been made: with this it is never made again.
+            yield Receipt(id, "", 0, "", {}, None, CallState.INTERRUPTED)
 
 
 def _params(text: str) -> SamplingParams:

@@ -14,6 +14,8 @@ from app.link import EngineLink
 from app.measure import Measurement, Progress
 from app.sessions.session import Session, Turn, TurnState, new_id
 from app.sessions.store import Store
+from app.tools.exchanges import Exchanges
+from app.tools.kit import Kit
 from app.watch import EngineWatch, Phase
 from inference.errors import GlasschatError
 from inference.protocol import (
@@ -36,6 +38,8 @@ from inference.protocol import (
     Until,
     in_words,
 )
+from inference.tools.calls import call_id
+from inference.tools.markup import MADE_UP, AnswerParser, MadeUp
 
 MAX_ATTEMPTS = 3
 """How often one question is asked of an engine that dies of it."""
@@ -57,6 +61,9 @@ class Answer:
     first_token: float | None = None
     instead_of: Turn | None = None
     """An interrupted answer that stays on screen until this one has something to show."""
+    parser: AnswerParser = field(default_factory=AnswerParser)
+    made_up: bool = False
+    """The model began to write a tool's result itself, and was stopped there."""
 
 
 @dataclass(slots=True)
@@ -91,6 +98,9 @@ class Workspace:
         self.measurement: Measurement | None = None
         self.measured: dict[str, str] = {}
         """What measurements have found, by option."""
+        self.last_step: StepRecord | None = None
+        self.kit = Kit(store, lambda: self.last_step)
+        self.exchanges = Exchanges(self.kit, store, self.save, self._calls_done)
 
     def open(self, names: Iterable[str] = ()) -> None:
         """Reopen the tabs of last time, and add those asked for by name that are not among them; at least one tab."""
@@ -104,6 +114,8 @@ class Workspace:
         last = self.store.setting("active")
         by_name = next((s for s in self.sessions if wanted and s.name == wanted[0]), None)
         self.active = by_name or next((s for s in self.sessions if s.id == last), self.sessions[0])
+        for session in self.sessions:
+            self.exchanges.resume(session)
 
     # --- tabs -------------------------------------------------------------------------------------------------------
 
@@ -123,7 +135,13 @@ class Workspace:
         number = next(n for n in range(1, len(taken) + 2) if f"chat {n}" not in taken)
         like = self.active
         session = self._add(
-            Session(f"chat {number}", system_prompt=like.system_prompt, params=like.params, priority=like.priority)
+            Session(
+                f"chat {number}",
+                system_prompt=like.system_prompt,
+                params=like.params,
+                priority=like.priority,
+                tools=like.tools.like(),
+            )
         )
         self.activate(session)
         return session
@@ -139,6 +157,11 @@ class Workspace:
             session.fork(next(n for n in names if n not in taken), until), self.sessions.index(session) + 1
         )
         self.save(fork, *fork.turns.values())
+        for mine, own in zip(session.path(), fork.turns.values(), strict=False):
+            for receipt in fork.receipts_of(own):
+                self.store.save_receipt(fork, receipt)
+                if (result := self.store.result(call_id(mine.id, receipt.index))) is not None:
+                    self.store.save_result(fork, receipt.call_id, result)
         for s in self.sessions:
             self.save(s)
         return fork
@@ -176,6 +199,7 @@ class Workspace:
         session = self._closed.pop()
         self._add(session)
         self.activate(session)
+        self.exchanges.resume(session)
         return session
 
     def open_stored(self, session_id: str) -> Session | None:
@@ -189,6 +213,7 @@ class Workspace:
             self._closed.remove(known)
         if known not in self.sessions:
             self._add(known)
+            self.exchanges.resume(known)
         self.activate(known)
         return known
 
@@ -237,12 +262,24 @@ class Workspace:
         if not self.watch.ready:
             return
         for answer in self._answers.values():
-            if not answer.sent:
+            if not answer.sent and self._equip(answer):
                 answer.sent = True
                 self.link.submit(answer.command)
 
+    def _equip(self, answer: Answer) -> bool:
+        """Put the schemas of the session's tools into its prompt; False while they are being loaded."""
+        session = answer.session
+        if not session.tools.on:
+            return True
+        if not self.kit.ready:
+            self.kit.load()
+            return False
+        self.kit.equip(session)
+        answer.command = replace(answer.command, prompt=session.prompt(until=answer.turn.parent))
+        return True
+
     def stop(self, session: Session) -> bool:
-        """Stop the session's answer; the text so far stays. Says whether there was one."""
+        """Stop the session's answer, or its tool calls; the text so far stays. Says whether there was anything."""
         for request_id, answer in list(self._answers.items()):
             if answer.session is not session or answer.stopped:
                 continue
@@ -254,15 +291,19 @@ class Workspace:
             else:
                 del self._answers[request_id]
             return True
-        return False
+        return self.exchanges.stop(session)
 
     def answering(self, session: Session) -> Turn | None:
         """The answer being written in the session, if there is one."""
         return next((a.turn for a in self._answers.values() if a.session is session and not a.stopped), None)
 
     def under_way(self, session: Session) -> bool:
-        """Whether more can come for the session: an answer, or the end of one that was stopped."""
-        return any(a.session is session for a in self._answers.values())
+        """Whether more can come for the session: an answer, the end of one that was stopped, or the end of a call."""
+        return any(a.session is session for a in self._answers.values()) or self.exchanges.of(session) is not None
+
+    def busy(self, session: Session) -> bool:
+        """Whether a message would have to wait: for an answer, or for tool calls."""
+        return self.answering(session) is not None or self.exchanges.of(session) is not None
 
     def answer_of(self, turn: Turn) -> Answer | None:
         """The request that writes this turn, while it runs."""
@@ -281,6 +322,10 @@ class Workspace:
         for event in events:
             self._on_event(event, changes)
         self.watch.tick(self.clock())
+        changes.sessions |= self.exchanges.changed
+        self.exchanges.changed.clear()
+        if self.kit.ready:
+            self._send_waiting()
         if before is not self.watch.phase or self.watch.phase is Phase.DEAD:
             changes.engine = True
         return changes
@@ -292,6 +337,7 @@ class Workspace:
             self._note_measurement(self.measurement)
         match event:
             case StepRecord():
+                self.last_step = event
                 changes.records.append(event)
             case Delta(request_id=request_id):
                 if (answer := self._answers.get(request_id)) is not None and not answer.stopped:
@@ -368,18 +414,39 @@ class Workspace:
         turn.output_tokens += len(event.token_ids)
         self.store.save_turn(answer.session, turn)
         changes.sessions.add(answer.session.id)
+        if answer.session.tools.on and not answer.made_up:
+            answer.made_up = any(isinstance(piece, MadeUp) for piece in answer.parser.feed(event.text))
+            if answer.made_up:
+                self.link.abort(event.request_id)
 
     def _on_finished(self, answer: Answer, event: Finished, changes: Changes) -> None:
         turn, timings = answer.turn, event.timings
-        if not answer.stopped:
+        if answer.made_up and not answer.stopped:
+            turn.reason, turn.note = FinishReason.STOP.value, MADE_UP
+        elif not answer.stopped:
             turn.reason, turn.note = event.reason.value, event.message
         turn.state = TurnState.DONE
         turn.prompt_tokens, turn.output_tokens = timings.prompt_tokens, timings.output_tokens
         turn.ttft, turn.speed = timings.ttft, timings.tokens_per_second
         self.save(answer.session, turn)
         changes.sessions.add(answer.session.id)
-        if answer.session is not self.active:
-            self.unseen.add(answer.session.id)
+        complete = turn.reason in (FinishReason.STOP.value, FinishReason.LENGTH.value)
+        if complete and answer.session.tools.on and self.exchanges.begin(answer.session, turn):
+            return
+        self._look_up(answer.session)
+
+    def _look_up(self, session: Session) -> None:
+        """There is something to see in a session that may not be on screen."""
+        if session is not self.active:
+            self.unseen.add(session.id)
+
+    def _calls_done(self, session: Session, turn: Turn, goes_on: bool) -> None:
+        """The calls of an answer have ended: on to the next round, if there is one."""
+        if goes_on:
+            self._ask(session, turn)
+        else:
+            self.save(session, turn)
+            self._look_up(session)
 
     def _on_death(self, event: EngineDied, changes: Changes) -> None:
         lost = list(self._answers.values())
@@ -429,6 +496,16 @@ class Workspace:
     def set_params(self, session: Session, params: SamplingParams, system_prompt: str, priority: int) -> None:
         session.params, session.system_prompt, session.priority = params, system_prompt, priority
         self.save(session)
+
+    def set_tools(self, session: Session, on: bool, directory: str) -> None:
+        """From the next message on, the session has tools or not; and where they look."""
+        session.tools.on, session.tools.directory = on, directory
+        self.save(session)
+
+    async def close_tools(self) -> None:
+        """End all calls and what they started, before the app's loop ends."""
+        await self.exchanges.close()
+        await self.kit.close()
 
     def shut_down(self) -> None:
         """Mark what is still being written as interrupted and let the store write it all."""
