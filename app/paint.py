@@ -34,6 +34,7 @@ ROLES = {
     "bad": "color: $text-error;",
     "prefill": "color: $text-warning;",
     "decode": "color: $text-success;",
+    "draft": "color: $text-accent;",
     "used": "color: $text-primary;",
     "empty": "color: $foreground 30%;",
     "rule": "color: $foreground 30%;",

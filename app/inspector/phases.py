@@ -18,6 +18,7 @@ _ABOUT = {
     "compute": "the model",
     "sample": "a token from each row of logits",
     "output": "text, stop strings, events",
+    "draft": "guesses for it to verify",
 }
 
 

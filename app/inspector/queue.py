@@ -15,14 +15,15 @@ def draw(snapshot: Snapshot, width: int, height: int) -> list[Line]:
     live = [view for view in snapshot.requests if view.live]
     if not live:
         return [[(line, "dim")] for line in wrap("No request is live. Each message you send is one.", width)]
-    given = {share.request: share.prefill + share.decode for share in snapshot.shares}
+    given = {share.request: share for share in snapshot.shares}
     name = max(6, min(16, width - 40))
     lines: list[Line] = []
     narrow = width < 48
     for view in live:
-        tokens = given.get(view.id, 0)
+        share = given.get(view.id)
+        tokens, drafts = (share.total, share.drafts) if share else (0, 0)
         got = f"{tokens} token{'s' * (tokens != 1)}" if tokens else "nothing"
-        why = view.why or ("all it asked for" if tokens else "")
+        why = view.why or (f"{drafts} of them drafts" if drafts else "all it asked for" if tokens else "")
         line: Line = [
             (fit(view.session, name), "text"),
             (f" {view.state:<9} ", "prefill" if view.state == "PREFILL" else "decode" if tokens else "warn"),

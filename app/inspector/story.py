@@ -24,6 +24,10 @@ class Moment:
     """Tokens that were in the cache already."""
     prefill: bool
     why: str = ""
+    drafts: int = 0
+    """Of the tokens, those that were drafted."""
+    gained: int = 0
+    """Tokens that its text grew by, where drafts were verified."""
 
 
 @dataclass(slots=True)
@@ -43,9 +47,18 @@ class Story:
             self._rows[row.session] = row
             self._ended.pop(row.session, None)
         why = {u.request_id: u.why for u in record.unscheduled}
+        gained = {v.request_id: v.tokens for v in record.verified}
         for s in record.scheduled:
-            reason = why.pop(s.request_id, "")
-            self._note(s.session, Moment(record.step, s.num_tokens, s.num_computed, s.is_prefill, reason))
+            moment = Moment(
+                record.step,
+                s.num_tokens,
+                s.num_computed,
+                s.is_prefill,
+                why.pop(s.request_id, ""),
+                s.drafts,
+                gained.get(s.request_id, 0),
+            )
+            self._note(s.session, moment)
         for request_id, reason in why.items():
             if request_id in known:
                 self._note(known[request_id], Moment(record.step, 0, 0, False, reason))
@@ -98,6 +111,9 @@ def _moment(moment: Moment, width: int) -> Line:
     step = f"{moment.step:>6} "
     if not moment.tokens:
         return [(step, "dim"), (fit(f"nothing: {moment.why}", width - 7), "warn")]
-    what = "prefill" if moment.prefill else "decode"
     end = f" · {moment.why}" if moment.why else ""
+    if moment.drafts:
+        text = f"1 decode + {moment.drafts} drafts after {moment.before} gave {moment.gained}{end}"
+        return [(step, "dim"), (fit(text, width - 7), "draft")]
+    what = "prefill" if moment.prefill else "decode"
     return [(step, "dim"), (fit(f"{moment.tokens} {what} after {moment.before}{end}", width - 7), what)]

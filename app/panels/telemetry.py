@@ -10,7 +10,17 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from inference.protocol import BlockCounts, Finished, FinishReason, PhaseTimes, RequestRow, RequestState, StepRecord
+from inference.protocol import (
+    BlockCounts,
+    Finished,
+    FinishReason,
+    PhaseTimes,
+    RequestRow,
+    RequestState,
+    Scheduled,
+    Speculation,
+    StepRecord,
+)
 
 BIN = 1.0
 """Seconds in one point of a graph."""
@@ -28,6 +38,7 @@ class StepBar:
     step: int
     prefill: int
     decode: int
+    drafts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +49,11 @@ class Share:
     prefill: int
     decode: int
     request: str = ""
+    drafts: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.prefill + self.decode + self.drafts
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +85,21 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class Drafting:
+    """How drafts have done lately."""
+
+    decided: Speculation | None = None
+    """For the latest step in which something decoded; None where nobody drafts."""
+    accepted: Series = Series()
+    """Of the drafts, in percent."""
+    drafts: int = 0
+    """In the recent steps."""
+    verifications: int = 0
+    tokens: int = 0
+    """That these gave."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     step: int = 0
     running: int = 0
@@ -88,6 +119,7 @@ class Snapshot:
     """Seconds to the first token of the latest answers, the newest last."""
     phases: PhaseTimes = field(default_factory=PhaseTimes)
     """Mean seconds of each phase of the recent steps."""
+    drafting: Drafting = Drafting()
 
     @property
     def kv_percent(self) -> float:
@@ -102,7 +134,10 @@ class Snapshot:
 class _Bin:
     number: int
     decode: int = 0
+    """Tokens that came out."""
     prefill: int = 0
+    drafts: int = 0
+    accepted: int = 0
     steps: int = 0
     seconds: float = 0.0
 
@@ -121,11 +156,12 @@ class Telemetry:
     _finished: deque[RequestView] = field(default_factory=lambda: deque(maxlen=KEPT_FINISHED))
     _ttft: deque[float] = field(default_factory=lambda: deque(maxlen=10))
     _pool: BlockCounts = NO_BLOCKS
+    _decided: Speculation | None = None
 
     def engine_ready(self, num_blocks: int) -> None:
         """A new engine begins with an empty pool."""
         self._pool = BlockCounts(num_blocks, 0, num_blocks)
-        self._latest = None
+        self._latest = self._decided = None
 
     def engine_lost(self) -> None:
         """Nothing runs any more."""
@@ -140,13 +176,18 @@ class Telemetry:
     def add(self, record: StepRecord, now: float) -> None:
         self._latest, self._pool = record, record.blocks
         self._recent.append((now, record))
-        self._bars.append(StepBar(record.step, record.prefill_tokens, record.decode_tokens))
+        if record.speculation is not None or record.config.speculation == "off":
+            self._decided = record.speculation
+        drafts = sum(s.drafts for s in record.scheduled)
+        self._bars.append(StepBar(record.step, record.prefill_tokens, record.decode_tokens - drafts, drafts))
         number = int(now / BIN)
         if not self._bins or self._bins[-1].number != number:
             self._bins.append(_Bin(number))
         current = self._bins[-1]
-        current.decode += record.decode_tokens
+        current.decode += record.sampled_tokens
         current.prefill += record.prefill_tokens
+        current.drafts += sum(v.drafted for v in record.verified)
+        current.accepted += sum(v.accepted for v in record.verified)
         current.steps += 1
         current.seconds += record.phases.total
         prefilling = {s.request_id for s in record.scheduled if s.is_prefill}
@@ -212,10 +253,9 @@ class Telemetry:
         recent = [record for _, record in self._recent]
         shares: tuple[Share, ...] = ()
         if record is not None:
-            shares = tuple(
-                Share(s.session, s.num_tokens if s.is_prefill else 0, 0 if s.is_prefill else s.num_tokens, s.request_id)
-                for s in record.scheduled
-            )
+            shares = tuple(_share(s) for s in record.scheduled)
+        verified = [v for r in recent for v in r.verified]
+        drafted = sum(v.drafted for v in verified)
         return Snapshot(
             step=record.step if record else 0,
             running=sum(v.state in ("PREFILL", "DECODE") for v in live),
@@ -228,7 +268,7 @@ class Telemetry:
             shares=shares,
             requests=live + tuple(self._finished),
             decode=_series(
-                [b.decode / BIN if b else 0.0 for b in found], sum(r.decode_tokens for r in recent) / RECENT
+                [b.decode / BIN if b else 0.0 for b in found], sum(r.sampled_tokens for r in recent) / RECENT
             ),
             prefill=_series(
                 [b.prefill / BIN if b else 0.0 for b in found], sum(r.prefill_tokens for r in recent) / RECENT
@@ -239,6 +279,16 @@ class Telemetry:
             ),
             ttft=tuple(self._ttft),
             phases=PhaseTimes.mean([r.phases for r in recent]),
+            drafting=Drafting(
+                self._decided,
+                _series(
+                    [100 * b.accepted / b.drafts if b and b.drafts else 0.0 for b in found],
+                    100 * sum(v.accepted for v in verified) / drafted if drafted else 0.0,
+                ),
+                drafted,
+                len(verified),
+                sum(v.tokens for v in verified),
+            ),
         )
 
     def effect(self, what: str, since: float, now: float) -> str:
@@ -259,6 +309,12 @@ def _rates(bins: Sequence[_Bin]) -> tuple[float, float]:
     """Decode tokens per second and milliseconds per step."""
     steps = sum(b.steps for b in bins)
     return sum(b.decode for b in bins) / (len(bins) * BIN), 1000 * sum(b.seconds for b in bins) / steps
+
+
+def _share(chunk: Scheduled) -> Share:
+    if chunk.is_prefill:
+        return Share(chunk.session, chunk.num_tokens, 0, chunk.request_id)
+    return Share(chunk.session, 0, chunk.num_tokens - chunk.drafts, chunk.request_id, chunk.drafts)
 
 
 def _series(points: Sequence[float], now: float) -> Series:

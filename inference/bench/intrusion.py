@@ -118,11 +118,13 @@ def _step(engine: Engine, last: dict[str, float]) -> dict[str, float]:
     """
     events = engine.step()
     now = time.perf_counter()
-    gaps = {}
+    gaps: dict[str, float] = {}
     for event in events:
         match event:
             case Delta(request_id=name):
-                gaps[name], last[name] = now - last[name], now
+                # Of several tokens in one step, the first ended the wait.
+                gaps.setdefault(name, now - last[name])
+                last[name] = now
             case Finished(reason=FinishReason.ERROR):
                 raise RequestError(event.message)
             case Finished(request_id=name) if name != LONG:

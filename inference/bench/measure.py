@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -29,7 +29,7 @@ class Run:
     """Median over the requests: from arrival to the first token."""
     itl_p50: float
     itl_p95: float
-    """Time between two tokens of the same request."""
+    """Time between two tokens of the same request; tokens of one step share the time since the step before."""
     steps: int
     phases: PhaseTimes
     """Mean over the steps."""
@@ -113,8 +113,8 @@ def _summarise(stamped: Sequence[tuple[float, Event]], workload: Workload) -> Ru
                 else:
                     decode_time += now - previous
                 previous = now
-    decoded = sum(r.decode_tokens for r in records if not r.prefill_tokens)
-    gaps = [b - a for times in token_times.values() for a, b in pairwise(times)]
+    decoded = sum(r.sampled_tokens for r in records if not r.prefill_tokens)
+    gaps = [gap for times in token_times.values() for gap in _gaps(times)]
     return Run(
         prefill_speed=workload.prompt_tokens * workload.concurrency / prefill_end,
         decode_speed=decoded / decode_time if decode_time else 0.0,
@@ -125,6 +125,12 @@ def _summarise(stamped: Sequence[tuple[float, Event]], workload: Workload) -> Ru
         steps=len(records),
         phases=PhaseTimes.mean([r.phases for r in records]),
     )
+
+
+def _gaps(times: Sequence[float]) -> list[float]:
+    """Between one request's tokens, from when each came: what came together was as long in coming."""
+    together = Counter(times)
+    return [(b - a) / together[b] for a, b in pairwise(together) for _ in range(together[b])]
 
 
 def _percentile(values: Sequence[float], percent: int) -> float:

@@ -23,6 +23,7 @@ _PHASES = (
     ("compute", "the model"),
     ("sample", "choosing tokens"),
     ("output", "text and events"),
+    ("draft", "tokens for the model to verify"),
 )
 
 

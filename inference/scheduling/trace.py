@@ -19,6 +19,8 @@ _ENGINE = 1
 """The process id of the engine's tracks; requests have the next one."""
 _REQUESTS = 2
 _MICRO = 1e6
+_PHASES = ("schedule", "draft", "build", "compute", "sample", "output")
+"""In the order in which a step goes through them."""
 
 
 def trace(recording: Recording) -> dict[str, Any]:
@@ -67,15 +69,18 @@ class _Writer:
         began = step.time - step.phases.total
         tokens = sum(d.num_tokens for d in step.decisions)
         prefill = sum(d.num_tokens for d in step.decisions if d.is_prefill)
+        drafts = sum(d.drafts for d in step.decisions)
+        work = {"prefill": prefill, "decode": tokens - prefill - drafts, "draft": drafts}
         yield {
             **_slice(f"step {step.step}", began, step.phases.total, _ENGINE, 1),
-            "args": {"prefill tokens": prefill, "decode tokens": tokens - prefill, "requests": len(step.decisions)},
+            "args": {**{f"{kind} tokens": count for kind, count in work.items()}, "requests": len(step.decisions)},
         }
         at = began
-        for phase, seconds in asdict(step.phases).items():
+        for phase in _PHASES:
+            seconds = getattr(step.phases, phase)
             yield _slice(phase, at, seconds, _ENGINE, 2)
             at += seconds
-        yield _counter("batch", began, {"prefill": prefill, "decode": tokens - prefill})
+        yield _counter("batch", began, work)
         yield _counter("KV blocks", step.time, {"used": step.used_blocks, "cached": step.cached_blocks})
         for name in step.preempted:
             self._flows += 1
@@ -86,10 +91,15 @@ class _Writer:
             yield _flow("s", self._flows, began, self._tracks[name])
         for decision in step.decisions:
             track, name = self._tracks[decision.request_id], decision.request_id
-            kind = "prefill" if decision.is_prefill else "decode"
+            kind = "verify" if decision.drafts else "prefill" if decision.is_prefill else "decode"
             yield {
                 **_slice(f"{kind} {decision.num_tokens}", began, step.phases.total, _REQUESTS, track),
-                "args": {"request": name, "after": decision.num_computed, "samples": decision.samples},
+                "args": {
+                    "request": name,
+                    "after": decision.num_computed,
+                    "samples": decision.samples,
+                    "drafts": decision.drafts,
+                },
             }
             if name in self._robbed:
                 yield _flow("f", self._robbed.pop(name), began, track)

@@ -80,6 +80,29 @@ def test_batch_gives_each_session_s_tokens_of_the_latest_step() -> None:
     assert "code       ▒ 1" in text
 
 
+def test_batch_shows_drafts_between_decode_and_prefill() -> None:
+    drafting = replace(
+        BUSY, bars=(StepBar(7, 40, 3, 12),), shares=(Share("plan", 40, 0), Share("code", 0, 1, drafts=4))
+    )
+    lines = text_of(batch.draw(drafting, 48, 12)).splitlines()
+    column = [line[-1] for line in lines if "▏" in line]
+    assert "".join(column) == "▓" * column.count("▓") + "░" * column.count("░") + "▒" * column.count("▒")
+    assert set(column) == set("▓░▒")
+    assert "step 7 55 tokens in 24 ms ▓ 40 ▒ 3 ░ 12" in text_of(batch.draw(drafting, 48, 12))
+    assert "code       ▒░ 5" in text_of(batch.draw(drafting, 48, 12))
+
+
+@given(st.integers(0, 3), st.integers(0, 90), st.integers(0, 900), st.integers(3, 12))
+def test_a_column_shows_every_kind_and_never_grows_out_of_its_panel(
+    decode: int, drafts: int, prefill: int, height: int
+) -> None:
+    column = batch._column(StepBar(1, prefill, decode, drafts), max(1, decode + drafts + prefill), height)
+    assert len(column) <= height
+    assert {role for _, role in column} == {
+        role for role, tokens in (("decode", decode), ("draft", drafts), ("prefill", prefill)) if tokens
+    }
+
+
 def test_requests_have_a_row_each_and_say_why_one_waits() -> None:
     lines = text_of(requests.draw(BUSY, 48, 10)).splitlines()
     assert lines[0].split() == ["session", "state", "prompt", "comp.", "out", "blks", "tok/s"]

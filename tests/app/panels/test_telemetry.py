@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from app.panels.telemetry import Snapshot, Telemetry, held_by_session
@@ -14,9 +16,11 @@ from inference.protocol import (
     RequestRow,
     RequestState,
     Scheduled,
+    Speculation,
     StepRecord,
     Timings,
     Unscheduled,
+    Verified,
     WaitReason,
 )
 
@@ -149,3 +153,48 @@ def test_a_snapshot_does_not_change_afterwards() -> None:
     snapshot = telemetry.snapshot(0.0)
     telemetry.add(record(2, (), (decode("a"),)), 0.1)
     assert (len(snapshot.bars), Snapshot().idle) == (1, True)
+
+
+def verified(step: int, drafted: int, accepted: int, speculation: Speculation | None = None) -> StepRecord:
+    """A step in which one request had drafts."""
+    chunk = Scheduled("a", "session a", 1 + drafted, 10, False, True, drafted)
+    verdict = Verified("a", "session a", drafted, accepted, accepted + 1)
+    return replace(
+        record(step, (), (chunk,)),
+        verified=(verdict,),
+        speculation=speculation,
+        phases=PhaseTimes(compute=0.015, draft=0.005),
+    )
+
+
+def test_what_comes_out_is_counted_not_what_is_verified() -> None:
+    telemetry = Telemetry()
+    for step in range(10):
+        telemetry.add(verified(step, 4, 2), step * 0.1)
+    snapshot = telemetry.snapshot(1.0)
+    assert snapshot.decode.now == pytest.approx(30 / 2)
+    assert snapshot.decode.points[-1] == 30
+    assert (snapshot.bars[-1].decode, snapshot.bars[-1].drafts) == (1, 4)
+    assert (snapshot.shares[0].decode, snapshot.shares[0].drafts, snapshot.shares[0].total) == (1, 4, 5)
+
+
+def test_drafts_are_followed_over_time() -> None:
+    telemetry = Telemetry()
+    telemetry.add(verified(1, 4, 4), 10.2)
+    telemetry.add(verified(2, 4, 1), 11.2)
+    telemetry.add(verified(3, 2, 1), 11.4)
+    drafting = telemetry.snapshot(12.0).drafting
+    assert drafting.accepted.points[-2:] == (100, pytest.approx(100 / 3))
+    assert (drafting.drafts, drafting.verifications, drafting.tokens) == (10, 3, 9)
+    assert drafting.accepted.now == pytest.approx(60)
+    assert telemetry.snapshot(30.0).drafting.verifications == 0
+
+
+def test_the_latest_decision_stands_until_nobody_drafts() -> None:
+    telemetry = Telemetry()
+    decided = Speculation("draft", 4, "it pays", (0.8, 0.7), 2.4, 5)
+    telemetry.add(verified(1, 2, 1, decided), 0.0)
+    telemetry.add(record(2, (), (prefill("b", 4),)), 0.1)
+    assert telemetry.snapshot(0.1).drafting.decided == decided
+    telemetry.add(replace(record(3, (), (decode("a"),)), config=EngineConfig(speculation="off")), 0.2)
+    assert telemetry.snapshot(0.2).drafting.decided is None

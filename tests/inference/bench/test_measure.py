@@ -3,7 +3,7 @@
 import pytest
 
 from inference.bench import measure as module
-from inference.bench.measure import Spread, measure
+from inference.bench.measure import Spread, _gaps, measure
 from inference.bench.workload import Workload
 from inference.engine.engine import Engine
 from inference.errors import RequestError
@@ -122,3 +122,8 @@ def test_every_pass_computes_its_prompts(tmp_path):
     engine.step = watched
     measure(engine, Workload(prompt_tokens=40, gen_tokens=3, concurrency=2), runs=3, avoid=())
     assert sum(record.prefill_tokens for record in records) == 3 * 2 * 40
+
+
+def test_tokens_of_one_step_share_the_wait_for_it():
+    assert _gaps([1.0, 1.5, 1.5, 2.0]) == [0.25, 0.25, 0.5]
+    assert _gaps([1.0]) == []
