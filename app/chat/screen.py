@@ -282,14 +282,15 @@ class ChatScreen(ChatView):
         watch.request(**{name: value})
         if watch.ready:
             self.workspace.link.configure({name: value})
-            self._last_change = (f"{name} = {in_words(value)}", self._clock())
+            self._last_change = (name, value, self._clock())
 
     def _effect(self) -> str:
         """What the latest change did to the speed, as far as it can be said."""
         if self._last_change is None:
             return "After a change its numbers of before and after stand here; M measures one."
-        what, when = self._last_change
-        return self.telemetry.effect(what, when, self._clock())
+        name, value, when = self._last_change
+        effect = self.telemetry.effect(f"{name} = {in_words(value)}", when, self._clock())
+        return f"{effect}\n{self._live_load.sentence(name)}".rstrip()
 
     def action_pause(self) -> None:
         link, watch = self.workspace.link, self.workspace.watch

@@ -30,6 +30,7 @@ from app.panels.telemetry import Telemetry
 from app.sessions.session import Session, Turn, TurnState
 from app.sessions.workspace import Changes, Workspace
 from app.watch import Phase
+from inference.live_load import LiveLoad
 
 POLL = 1 / 20
 """Seconds between two looks at the engine's events."""
@@ -60,7 +61,9 @@ class ChatView(Screen[None]):
         """The question that what stands in the composer will replace."""
         self._before_change: dict[str, Any] = {}
         """Options as they were, until the engine accepts a change."""
-        self._last_change: tuple[str, float] | None = None
+        self._last_change: tuple[str, Any, float] | None = None
+        """Option, value and moment."""
+        self._live_load = LiveLoad()
         self._said_problem = ""
         self._meter_shown: tuple[object, ...] = ()
         self._small = ""
@@ -129,6 +132,8 @@ class ChatView(Screen[None]):
             self.block_map.add(record)
             self.event_log.add(record)
             self.story.add(record)
+            if self.workspace.measurement is None:
+                self._live_load.add(record)
         for event in changes.events:
             self.event_log.on_event(event)
         for finished in changes.finished:
