@@ -19,7 +19,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_MODEL,
         metavar="M",
         help="a directory in Hugging Face or MLX format, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, demo (the "
-        "default), or synthetic:0.5b, :1.5b, :7b (random weights, for measuring)",
+        "default), demo:0.5b, :1.5b (the same made as large, for measuring drafts; also :4bit, :8bit, as in "
+        "demo:0.5b:4bit), or synthetic:0.5b, :1.5b, :7b (random weights, for measuring)",
     )
 
 

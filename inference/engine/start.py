@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from inference.engine.engine import Engine
 from inference.errors import ModelError
+from inference.model import widened
 from inference.model.loader import LoadedModel, load
 from inference.protocol import EngineConfig
 from inference.speculation.fit import misfit
 
-DRAFTS = {"demo": "draft"}
-"""Models that come with one that drafts for them."""
+DEMO, ITS_DRAFT = "demo", "draft"
 
 
 def start(model: str, config: EngineConfig, progress: Callable[[str], None] = lambda stage: None) -> Engine:
@@ -23,7 +23,7 @@ def start(model: str, config: EngineConfig, progress: Callable[[str], None] = la
 
 
 def _draft(target: LoadedModel, config: EngineConfig, progress: Callable[[str], None]) -> LoadedModel | None:
-    name = DRAFTS.get(target.info.name, "none") if config.draft == "auto" else config.draft
+    name = own_draft(target.info.name) if config.draft == "auto" else config.draft
     if name == "none":
         return None
     draft = load(
@@ -36,3 +36,8 @@ def _draft(target: LoadedModel, config: EngineConfig, progress: Callable[[str], 
     if reason := misfit(target, draft):
         raise ModelError(f"the draft model {name} can't draft for {target.info.name}: it {reason}; give --draft none")
     return draft
+
+
+def own_draft(model: str) -> str:
+    """The model that comes with this one to draft for it: the demo's, at whatever size the demo is; or none."""
+    return ITS_DRAFT if model == DEMO or model.startswith(widened.PREFIX) else "none"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.errors import ModelError
-from inference.model import synthetic
+from inference.model import synthetic, widened
 
 ASSETS = Path(__file__).parents[2] / "assets"
 BUNDLED = {"demo": ASSETS / "model", "draft": ASSETS / "draft"}
@@ -36,6 +36,7 @@ def resolve(ref: str, progress: Progress = lambda stage: None) -> Path:
     """The directory of a model, made or downloaded first if need be. `ref` is one of
 
     - demo, draft: the models that come with the source;
+    - demo:0.5b and its like, see `widened`;
     - synthetic:0.5b and its like, see `synthetic`;
     - a directory;
     - a repository on the hub, such as Qwen/Qwen2.5-0.5B-Instruct, perhaps with @revision; not asked of the network if
@@ -49,6 +50,8 @@ def resolve(ref: str, progress: Progress = lambda stage: None) -> Path:
         return BUNDLED[ref]
     if ref.startswith(synthetic.PREFIX):
         return synthetic.ensure(ref, progress, tokenizer_from=BUNDLED["demo"])
+    if ref.startswith(widened.PREFIX):
+        return widened.ensure(ref, progress, source=resolve("demo"))
     directory = Path(ref).expanduser()
     if directory.is_dir():
         return directory
@@ -110,7 +113,7 @@ class LocalModel:
 
 def local_models() -> tuple[LocalModel, ...]:
     """All Qwen2 models on this machine that need no path: bundled, synthetic, downloaded."""
-    candidates = [*BUNDLED.items(), *synthetic.existing(), *_hub_snapshots()]
+    candidates = [*BUNDLED.items(), *widened.existing(BUNDLED["demo"]), *synthetic.existing(), *_hub_snapshots()]
     return tuple(LocalModel(ref, path, disk_bytes(path)) for ref, path in candidates if _is_qwen2(path))
 
 

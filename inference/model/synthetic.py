@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +17,10 @@ import numpy as np
 
 from inference.errors import ModelError
 from inference.machine import cache_directory
+from inference.model import making
+from inference.model.making import GROUP_SIZE, KINDS, TOKENIZER_FILES, Tensors
 
 PREFIX = "synthetic:"
-GROUP_SIZE = 64
-KINDS = {"4bit": 4, "8bit": 8, "bf16": 16}
-"""Bits of an element of the matrices, by the name that asks for them; the first is the default."""
 
 VERSION = 1
 """Part of the directory's name: raise it when what is written changes."""
@@ -58,22 +55,12 @@ def ensure(ref: str, progress: Callable[[str], None], *, tokenizer_from: Path) -
     """
     size, kind = parse(ref)
     directory = _directory(size, kind)
-    if (directory / "config.json").exists():
-        return directory
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        # Another process may be writing the same one: each fills a directory of its own, and the first to end wins.
-        draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-        try:
-            write(draft, SHAPES[size], KINDS[kind], lambda stage: progress(f"making {ref}: {stage}"))
-            _write_tokenizer(draft, tokenizer_from)
-            if not directory.exists():
-                draft.rename(directory)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    except OSError as error:
-        raise ModelError(f"{ref} can't be written to {directory.parent} ({error}): set GLASSCHAT_CACHE") from None
-    return directory
+
+    def fill(draft: Path) -> None:
+        write(draft, SHAPES[size], KINDS[kind], lambda stage: progress(f"making {ref}: {stage}"))
+        _write_tokenizer(draft, tokenizer_from)
+
+    return making.once(directory, ref, fill)
 
 
 def parse(ref: str) -> tuple[str, str]:
@@ -99,18 +86,17 @@ def existing() -> Iterator[tuple[str, Path]]:
 
 def write(directory: Path, shape: Shape, bits: int, progress: Callable[[str], None]) -> None:
     """Write config.json and weights, one file for each layer and one for the rest; config.json last."""
-    weight_map: dict[str, str] = {}
     rng = np.random.default_rng(0)
     count = shape.num_hidden_layers
-    for i in range(count + 1):
-        progress(f"layer {i + 1} of {count}" if i < count else "embedding")
-        file = f"model-{i + 1:05d}-of-{count + 1:05d}.safetensors"
-        tensors = _layer(shape, i, bits, rng) if i < count else _ends(shape, bits, rng)
-        mx.save_safetensors(str(directory / file), tensors, {"format": "mlx"})
-        weight_map |= dict.fromkeys(tensors, file)
-    index = {"metadata": {"glasschat": "random weights"}, "weight_map": weight_map}
-    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
-    (directory / "config.json").write_text(json.dumps(_config(shape, bits), indent=2))
+
+    def parts() -> Iterator[Tensors]:
+        for i in range(count):
+            progress(f"layer {i + 1} of {count}")
+            yield layer(shape, i, bits, rng)
+        progress("embedding")
+        yield _ends(shape, bits, rng)
+
+    making.write(directory, parts(), count + 1, _config(shape, bits), "random weights")
 
 
 def _directory(size: str, kind: str) -> Path:
@@ -129,12 +115,11 @@ def _config(shape: Shape, bits: int) -> Mapping[str, Any]:
         "rope_theta": 1e6,
         "torch_dtype": "bfloat16",
     }
-    if bits < 16:
-        config["quantization"] = {"bits": bits, "group_size": GROUP_SIZE}
-    return config
+    return config | making.quantization(bits)
 
 
-def _layer(shape: Shape, i: int, bits: int, rng: np.random.Generator) -> dict[str, mx.array]:
+def layer(shape: Shape, i: int, bits: int, rng: np.random.Generator) -> Tensors:
+    """Layer number i, of random weights that keep activations at their size."""
     hidden, inner = shape.hidden_size, shape.intermediate_size
     keys = hidden // shape.num_attention_heads * shape.num_key_value_heads
     path = f"model.layers.{i}"
@@ -154,7 +139,7 @@ def _layer(shape: Shape, i: int, bits: int, rng: np.random.Generator) -> dict[st
     return tensors
 
 
-def _ends(shape: Shape, bits: int, rng: np.random.Generator) -> dict[str, mx.array]:
+def _ends(shape: Shape, bits: int, rng: np.random.Generator) -> Tensors:
     """All that is not in a layer."""
     tensors = {"model.norm.weight": _ones(shape.hidden_size)}
     tensors |= _matrix("model.embed_tokens", shape.vocab_size, shape.hidden_size, bits, rng)
@@ -163,7 +148,7 @@ def _ends(shape: Shape, bits: int, rng: np.random.Generator) -> dict[str, mx.arr
     return tensors
 
 
-def _matrix(path: str, outputs: int, inputs: int, bits: int, rng: np.random.Generator) -> dict[str, mx.array]:
+def _matrix(path: str, outputs: int, inputs: int, bits: int, rng: np.random.Generator) -> Tensors:
     """Random elements, uniform, of mean 0 and variance 1 / inputs, so that activations keep their size.
 
     Random bits are random elements in any of these kinds, and cost a tenth of drawing normal numbers.
@@ -188,11 +173,8 @@ def _ones(size: int) -> mx.array:
 
 def _write_tokenizer(directory: Path, source: Path) -> None:
     """Copy a tokenizer, or make one of 256 bytes and an end token; ids above it decode to a placeholder."""
-    files = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-    if (source / files[0]).exists():
-        for file in files:
-            if (source / file).exists():
-                shutil.copyfile(source / file, directory / file)
+    if (source / TOKENIZER_FILES[0]).exists():
+        making.copy(source, directory, TOKENIZER_FILES)
         return
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -201,5 +183,5 @@ def _write_tokenizer(directory: Path, source: Path) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in ("<|im_start|>", "<|im_end|>")])
-    tokenizer.save(str(directory / files[0]))
-    (directory / files[1]).write_text(json.dumps({"eos_token": "<|im_end|>"}))
+    tokenizer.save(str(directory / TOKENIZER_FILES[0]))
+    (directory / TOKENIZER_FILES[1]).write_text(json.dumps({"eos_token": "<|im_end|>"}))
