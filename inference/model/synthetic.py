@@ -115,7 +115,7 @@ def _config(shape: Shape, bits: int) -> Mapping[str, Any]:
         "rope_theta": 1e6,
         "torch_dtype": "bfloat16",
     }
-    return config | making.quantization(bits)
+    return {**config, **making.quantization(bits)}
 
 
 def layer(shape: Shape, i: int, bits: int, rng: np.random.Generator) -> Tensors:
