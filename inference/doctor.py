@@ -8,13 +8,18 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inference.errors import GlasschatError
 from inference.machine import available_memory, cache_directory, core_count, processor_name
+
+if TYPE_CHECKING:  # a machine without MLX is examined, too
+    from inference.ops.table import OpChoice
+    from inference.ops.verdicts import Verdict
 
 COMPILERS = ("c++", "clang++", "g++")
 ROOM_NEEDED = 200 * 2**20
@@ -38,8 +43,11 @@ class Finding:
     advice: str = ""
 
 
-def examine(kernels: str, chats: Path) -> Iterator[Finding]:
-    """Look at one thing after another, the quick ones first. `chats` is the directory that chats are kept in."""
+def examine(kernels: str, chats: Path, *, again: bool = False) -> Iterator[Finding]:
+    """Look at one thing after another, the quick ones first. `chats` is the directory that chats are kept in.
+
+    With `again`, what is known of our own kernels on this machine is found out anew.
+    """
     yield from (_python(), _machine(), _memory())
     yield from (_directory("chats", chats), _directory("cache", cache_directory()))
     yield _compiler()
@@ -47,7 +55,7 @@ def examine(kernels: str, chats: Path) -> Iterator[Finding]:
     yield mlx
     if mlx.status is not Status.FAIL:
         yield _native_kernels()
-        yield from _operations(kernels)
+        yield from _operations(kernels, again)
         yield _demo_model()
 
 
@@ -120,33 +128,75 @@ def _native_kernels() -> Finding:
     return Finding("native kernels", Status.OK, detail)
 
 
-def _operations(kernels: str) -> Iterator[Finding]:
-    """The operation table in force, each entry compared with the reference in every type that a model may have."""
-    import mlx.core as mx
+def _operations(kernels: str, again: bool) -> Iterator[Finding]:
+    """The operation table in force for the demo model, and what is known of our own kernels."""
+    from inference.model.loader import demands_of
+    from inference.ops.demands import ORDINARY
+    from inference.ops.proof import filed_under, proven, trusted
+    from inference.ops.verdicts import verdicts
 
-    from inference.ops.agreement import compare
-    from inference.ops.table import LAYER, OpTable
-
-    for choice in OpTable.select(kernels).choices():
-        if choice.implementation == "parts":
-            yield Finding(choice.operation, Status.OK, f"by its parts, each compared by itself ({choice.reason})")
-            continue
-        results = [
-            compare(choice.operation, choice.implementation, dtype) for dtype in (mx.float32, mx.bfloat16, mx.float16)
-        ]
-        errors = ", ".join(f"{r.dtype} {r.error:.0e}" if r.error else f"{r.dtype} exact" for r in results)
-        detail = f"{choice.implementation} ({choice.reason}); difference from the reference: {errors}"
-        if all(r.agrees for r in results):
-            yield Finding(choice.operation, Status.OK, detail)
-        else:
-            wrong = next(r for r in results if not r.agrees)
-            other = "parts" if choice.operation == LAYER else "reference"
+    known = verdicts()
+    if again:
+        known.forget()
+    try:
+        demands = demands_of("demo")
+    except GlasschatError:
+        demands = ORDINARY
+    found = proven(demands)
+    for choice in trusted(kernels, demands).choices():
+        yield _operation(choice, found.get(choice.operation), kernels)
+    shown = {filed_under(operation, demands) for operation in found}
+    for what, verdict in known.items():
+        if what not in shown and not verdict.agrees:
             yield Finding(
-                choice.operation,
-                Status.FAIL,
-                f"{detail}; {wrong.dtype} allows {wrong.tolerance:.0e}",
-                f"start with --kernels {kernels},{choice.operation}={other}, and report this machine",
+                "kernels", Status.FAIL, f"{what}: ours is not used, it differs by {verdict.error:.0e}", _REPORT
             )
+        elif what not in shown and not verdict.earns:
+            yield Finding("kernels", Status.NOTE, f"{what}: ours is not used{_pace(verdict)}", _AGAIN)
+    if known:
+        yield Finding("kernels", Status.OK, f"{len(known)} verdicts in {known.path}; --again finds them anew")
+
+
+_REPORT = "report this machine; until then others compute it"
+_AGAIN = "if the machine was busy when that was measured: glasschat doctor --again"
+
+
+def _operation(choice: OpChoice, verdict: Verdict | None, kernels: str) -> Finding:
+    """One operation, the implementation in force compared with the reference in every type that a model may have."""
+    from inference.ops.agreement import compare
+    from inference.ops.cases import CONCERNS
+    from inference.ops.demands import ORDINARY
+    from inference.ops.kv_store import FLOATS, INTEGERS
+    from inference.ops.table import LAYER
+
+    name = choice.operation
+    why = f"{choice.implementation} ({choice.reason}{_pace(verdict) if verdict else ''})"
+    if verdict and not verdict.agrees:
+        return Finding(name, Status.FAIL, why, _REPORT)
+    if choice.implementation == "parts":
+        return Finding(name, Status.OK, f"{why}, each compared by itself")
+    results = [
+        compare(name, choice.implementation, replace(ORDINARY, dtype=dtype, kv=kv))
+        for dtype in FLOATS
+        for kv in (dtype, *(INTEGERS if "kv" in CONCERNS[name] else ()))
+    ]
+    worst = {dtype: max(r.error for r in results if r.dtype == dtype) for dtype in FLOATS}
+    errors = ", ".join(f"{dtype} {error:.0e}" if error else f"{dtype} exact" for dtype, error in worst.items())
+    detail = f"{why}; difference from the reference: {errors}"
+    wrong = next((r for r in results if not r.agrees), None)
+    if wrong is None:
+        return Finding(name, Status.OK, detail)
+    other = "parts" if name == LAYER else "reference"
+    advice = f"start with --kernels {kernels},{name}={other}, and report this machine"
+    return Finding(name, Status.FAIL, f"{detail}; {wrong.dtype} allows {wrong.tolerance:.0e}", advice)
+
+
+def _pace(verdict: Verdict) -> str:
+    """How fast one of our own kernels was, beside the others, on its day."""
+    if not verdict.races:
+        return ""
+    ratios = ", ".join(f"{r.ratio:.1f}× as fast for {r.rows} row{'s' * (r.rows > 1)}" for r in verdict.races)
+    return f": {ratios}, measured {verdict.day}"
 
 
 def _demo_model() -> Finding:

@@ -15,6 +15,9 @@ _MARKS = {"ok": "  ok", "note": "note", "fail": "FAIL"}
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("doctor", help="examine this machine and check every kernel in force")
     parser.add_argument("--kernels", default=EngineConfig().kernels, metavar="NAME", help="as for the engine")
+    parser.add_argument(
+        "--again", action="store_true", help="compare and time our own kernels anew, and forget what was found before"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(main=main)
 
@@ -34,7 +37,7 @@ def main(args: argparse.Namespace) -> int:
                     print(f"      {'':<16}→ {finding.advice}", flush=True)
         return seen
 
-    findings = show(examine(args.kernels, data_folder()))
+    findings = show(examine(args.kernels, data_folder(), again=args.again))
     failed = sum(finding.status is Status.FAIL for finding in findings)
     if args.json:
         print(json.dumps({"findings": [asdict(finding) for finding in findings], "failed": failed}, indent=2))

@@ -30,8 +30,8 @@ from inference.engine.speculator import Speculator
 from inference.engine.trial import Trial
 from inference.errors import ConfigError, GlasschatError
 from inference.model.loader import LoadedModel
-from inference.ops.agreement import trusted
 from inference.ops.kv_store import KVFormat
+from inference.ops.proof import trusted
 from inference.protocol import (
     Configured,
     CountTokens,
@@ -83,6 +83,7 @@ class Engine:
         max_model_len = min(config.max_model_len or longest, longest)
         size = choose_size(config, self.model_info.kv_bytes_per_token, max_model_len)
         self._runner = Runner(loaded.model, num_blocks=size.num_blocks, block_size=config.block_size, kept=kept)
+        self._runner.ops = trusted(config.kernels, self._runner.demands(config.activations, kept))
         self._scheduler = Scheduler(
             Limits.of(config), num_blocks=size.num_blocks, block_size=config.block_size, max_model_len=max_model_len
         )
@@ -179,8 +180,9 @@ class Engine:
         """Change options: live ones from the next step on, the others are kept for a restart. All changes or none."""
         try:
             requested = self._options.check(changes)
-            ops = trusted(requested.kernels, requested.activations)
-            self._keep(self._runner.format(requested.kv_cache_dtype))
+            kept = self._runner.format(requested.kv_cache_dtype)
+            ops = trusted(requested.kernels, self._runner.demands(requested.activations, kept))
+            self._keep(kept)
         except ConfigError as error:
             return [Configured(self.options, self._steps + 1, str(error))]
         self._runner.ops = ops

@@ -96,7 +96,14 @@ def kernels_in_force(ops: OpTable) -> tuple[str, str]:
     choices = [choice for choice in ops.choices() if not _follows(choice, ops)]
     common, _ = Counter(choice.implementation for choice in choices).most_common(1)[0]
     exceptions = [f"{c.operation}={c.implementation}" for c in choices if c.implementation != common]
-    return ",".join([common, *exceptions]), "; ".join(_unique(choice.reason for choice in choices))
+    reasons = (_measured(reason, choices) for reason in dict.fromkeys(choice.reason for choice in choices))
+    return ",".join([common, *exceptions]), "; ".join(reasons)
+
+
+def _measured(reason: str, choices: Iterable[OpChoice]) -> str:
+    """A reason that some choices share, with how many times as fast each kernel was."""
+    ratios = [f"{c.operation} {c.ratio:.1f}×" for c in choices if c.reason == reason and c.ratio]
+    return f"{reason} ({', '.join(ratios)})" if ratios else reason
 
 
 def _follows(choice: OpChoice, ops: OpTable) -> bool:
@@ -139,7 +146,3 @@ def _speculation(requested: EngineConfig, model: ModelInfo) -> Settled:
     if model.draft or asked == "ngram":
         return Settled("draft" if asked == "auto" else asked, f"{model.draft} drafts" if asked == "auto" else "")
     return Settled("off", "there is no draft model: start with --draft, or choose ngram")
-
-
-def _unique(values: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(values))

@@ -6,6 +6,7 @@ import mlx.core as mx
 
 from inference.engine.batch import Batch
 from inference.model.qwen2 import Qwen2
+from inference.ops.demands import Demands
 from inference.ops.kv_store import KVFormat
 from inference.ops.table import OpTable
 
@@ -33,6 +34,10 @@ class Runner:
     def ops(self, table: OpTable) -> None:
         """All implementations read and write the same KV layout, so this may change between any two steps."""
         self._model.use(table)
+
+    def demands(self, activations: str, kept: KVFormat) -> Demands:
+        """What the model asks of the operations with these options."""
+        return self._model.demands.under(activations, kept.name)
 
     @property
     def kept(self) -> KVFormat:

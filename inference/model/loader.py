@@ -14,8 +14,9 @@ from inference.model.config import ModelConfig, read_json, token_ids
 from inference.model.qwen2 import Qwen2
 from inference.model.tokenizer import Tokenizer
 from inference.model.weights import Checkpoint, MatrixReader, count_parameters, stored_dtype
-from inference.ops.agreement import trusted
 from inference.ops.decoder_layer import LayerWeights
+from inference.ops.demands import Demands
+from inference.ops.proof import trusted
 from inference.ops.table import OpTable
 from inference.ops.weights import Weight, runs_on_cpu, stack_rows
 from inference.protocol import ModelInfo
@@ -52,7 +53,7 @@ def load(
     `progress` is told in a phrase what is being done. Raises ModelError for a model that can't be loaded, ConfigError
     for an unknown `dtype`, `kernels` or `activations`.
     """
-    ops = trusted(kernels, activations)
+    OpTable.select(kernels, activations=activations)  # complains before anything is read
     directory = hub.resolve(ref, progress)
     config = ModelConfig.from_directory(directory)
     checkpoint = Checkpoint(directory)
@@ -63,7 +64,9 @@ def load(
         raise ModelError(
             f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens, but the model only {config.vocab_size}"
         )
-    builder = _Builder(MatrixReader(checkpoint, config, DTYPES[chosen]), config, ops, progress)
+    demands = _demands(checkpoint, config, chosen, activations)
+    ops = trusted(kernels, demands, progress)
+    builder = _Builder(MatrixReader(checkpoint, config, DTYPES[chosen]), config, ops, demands, progress)
     model = builder.model()
     info = ModelInfo(
         name=ref,
@@ -79,6 +82,38 @@ def load(
     )
     eos_ids = config.eos_token_ids | _generation_eos_ids(directory) | tokenizer.eos_ids
     return LoadedModel(model, tokenizer, config, info, eos_ids, chosen, reason)
+
+
+def demands_of(ref: str) -> Demands:
+    """What a model asks of the operations where no option says otherwise; reads no weights. Raises ModelError."""
+    directory = hub.resolve(ref)
+    config, checkpoint = ModelConfig.from_directory(directory), Checkpoint(directory)
+    return _demands(checkpoint, config, choose_dtype("auto", stored_dtype(checkpoint))[0], "exact")
+
+
+def _demands(checkpoint: Checkpoint, config: ModelConfig, dtype: str, activations: str) -> Demands:
+    kinds = {_kind(checkpoint, config, name.removesuffix(".weight")) for name in checkpoint.tensors if _is_matrix(name)}
+    return Demands(
+        hidden=config.hidden_size,
+        inner=config.intermediate_size,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_size=config.head_dim,
+        vocabulary=config.vocab_size,
+        matrices=tuple(sorted(kinds)),
+        dtype=dtype,
+        kv=dtype,
+        activations=activations,
+    )
+
+
+def _is_matrix(name: str) -> bool:
+    return name.endswith(".weight") and not name.endswith("norm.weight")
+
+
+def _kind(checkpoint: Checkpoint, config: ModelConfig, path: str) -> tuple[int, int]:
+    kind = config.quantization_of(path) if f"{path}.scales" in checkpoint else None
+    return (kind.bits, kind.group_size) if kind else (0, 0)
 
 
 def choose_dtype(requested: str, stored: str) -> tuple[str, str]:
@@ -97,9 +132,15 @@ class _Builder:
     """Reads a model's weights, layer by layer, so that no more than one layer is held twice."""
 
     def __init__(
-        self, reader: MatrixReader, config: ModelConfig, ops: OpTable, progress: Callable[[str], None]
+        self,
+        reader: MatrixReader,
+        config: ModelConfig,
+        ops: OpTable,
+        demands: Demands,
+        progress: Callable[[str], None],
     ) -> None:
         self.weight_bytes = 0
+        self._demands = demands
         self._reader = reader
         self._config = config
         self._ops = ops
@@ -116,7 +157,7 @@ class _Builder:
         head = embedding
         if not config.tie_word_embeddings:
             head = self._matrix("lm_head", config.vocab_size, config.hidden_size)
-        return Qwen2(config, embedding, layers, norm, head, self._ops)
+        return Qwen2(config, embedding, layers, norm, head, self._ops, self._demands)
 
     def _layer(self, path: str) -> LayerWeights:
         c, attention, mlp = self._config, f"{path}.self_attn", f"{path}.mlp"

@@ -8,6 +8,7 @@ import mlx.core as mx
 
 from inference.model.config import ModelConfig
 from inference.ops.decoder_layer import LayerWeights
+from inference.ops.demands import Demands
 from inference.ops.kv_store import KVFormat
 from inference.ops.paged import PagedKV, RaggedLayout
 from inference.ops.table import OpTable
@@ -25,9 +26,11 @@ class Qwen2:
         norm: mx.array,
         head: Weight,
         ops: OpTable,
+        demands: Demands,
     ) -> None:
-        """`head` [V, E] is the embedding itself where the two are tied."""
+        """`head` [V, E] is the embedding itself where the two are tied; `demands` is what this model asks of `ops`."""
         self.config = config
+        self.demands = demands
         self._ops = ops
         self._embedding = embedding
         self._layers = list(layers)

@@ -72,12 +72,27 @@ def function(operation: str, implementation: str, activations: str = "exact") ->
 
 
 @dataclass(frozen=True, slots=True)
+class Merit:
+    """What is known of one of our own kernels on this machine."""
+
+    agrees: bool
+    """With the reference; otherwise it is never used."""
+    earns: bool
+    """Whether it is used where nothing is asked for by name."""
+    reason: str
+    ratio: float = 0.0
+    """How many times as fast as MLX's operations it is, if it was timed."""
+
+
+@dataclass(frozen=True, slots=True)
 class OpChoice:
     """The implementation of one operation that is in force, and the reason."""
 
     operation: str
     implementation: str
     reason: str
+    ratio: float = 0.0
+    """How many times as fast as MLX's operations our own kernel is, where that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +107,28 @@ class OpTable(Parts):
 
     @classmethod
     def select(
-        cls, spec: str = "auto", refused: Mapping[str, str] | None = None, activations: str = "exact"
+        cls, spec: str = "auto", merits: Mapping[str, Merit] | None = None, activations: str = "exact"
     ) -> OpTable:
         """The table that `spec` asks for: a default, then exceptions, such as "mlx,paged_attention=reference".
 
-        The default is auto (the best of each operation's) or an implementation's name. `refused` names operations
-        whose native implementation may not be used, and why. Raises ConfigError.
+        The default is auto (the best of each operation's) or an implementation's name. `merits` says of operations
+        whether their native implementation may be used, and whether without being asked for. Raises ConfigError.
         """
         if activations not in ACTIVATIONS:
             raise ConfigError(f"activations is {activations!r}, but must be one of {', '.join(ACTIVATIONS)}")
         default, exceptions = _parse(spec)
-        refused = refused or {}
+        merits = merits or {}
+        wanted = {name: exceptions.get(name, default) for name in OPERATIONS}
         single = {
-            name: _choose(name, exceptions.get(name, default), name in exceptions, refused)
+            name: _choose(name, wanted[name], name in exceptions, merits.get(name))
             for name in OPERATIONS
             if name != LAYER
         }
+        layer = _choose_layer(single, wanted, merits)
+        if layer.implementation == "native":
+            for part in _not_ours(single):
+                single[part] = replace(single[part], implementation="native", reason=layer.reason)
         functions = {name: function(name, c.implementation, activations) for name, c in single.items()}
-        layer = _choose_layer(single, exceptions.get(LAYER, default), refused)
         functions[LAYER] = (
             function(LAYER, "native", activations) if layer.implementation == "native" else _layer_by(functions)
         )
@@ -160,25 +179,49 @@ def _layer_by(functions: Mapping[str, Callable[..., Any]]) -> Callable[..., mx.a
     return partial(by_parts, Parts(**{part: functions[part] for part in PARTS}))
 
 
-def _choose_layer(parts: Mapping[str, OpChoice], wanted: str, refused: Mapping[str, str]) -> OpChoice:
-    others = [part for part in PARTS if parts[part].implementation != "native"]
-    if wanted == "parts":
+def _choose_layer(parts: Mapping[str, OpChoice], wanted: Mapping[str, str], merits: Mapping[str, Merit]) -> OpChoice:
+    merit, asked = merits.get(LAYER), wanted[LAYER]
+    if asked == "parts":
         return OpChoice(LAYER, "parts", "asked for by name")
-    if LAYER in refused or "native" not in OPERATIONS[LAYER].implementations:
-        return OpChoice(LAYER, "parts", refused.get(LAYER) or packing.why_missing())
-    if others:
+    if "native" not in OPERATIONS[LAYER].implementations:
+        return OpChoice(LAYER, "parts", packing.why_missing())
+    if merit and not merit.agrees:
+        return OpChoice(LAYER, "parts", merit.reason)
+    if others := [part for part in _not_ours(parts) if not _may_come_back(part, wanted[part], merits.get(part))]:
         return OpChoice(LAYER, "parts", f"not all parts of a layer are our own kernels: {', '.join(others)}")
-    return OpChoice(LAYER, "native", "the fastest that this build has" if wanted == "auto" else "asked for")
+    if asked == "auto" and merit:
+        return OpChoice(LAYER, "native" if merit.earns else "parts", merit.reason, merit.ratio)
+    return OpChoice(LAYER, "native", _UNTRIED if asked == "auto" else "asked for", merit.ratio if merit else 0.0)
 
 
-def _choose(operation: str, wanted: str, by_name: bool, refused: Mapping[str, str]) -> OpChoice:
-    names = [n for n in OPERATIONS[operation].implementations if n != "native" or operation not in refused]
+def _not_ours(choices: Mapping[str, OpChoice]) -> list[str]:
+    return [part for part in PARTS if choices[part].implementation != "native"]
+
+
+def _may_come_back(part: str, wanted: str, merit: Merit | None) -> bool:
+    """Whether a layer in one go, which is timed as a whole, may bring back a kernel that lost by itself.
+
+    Little of what makes a small operation slow is in there. But `linear` also multiplies by the head, the largest
+    matrix of all.
+    """
+    return wanted == "auto" and merit is not None and merit.agrees and part != "linear" and merit.ratio > _HARMLESS
+
+
+_HARMLESS = 0.5
+_UNTRIED = "the fastest that this build has"
+
+
+def _choose(operation: str, wanted: str, by_name: bool, merit: Merit | None) -> OpChoice:
+    refused = merit is not None and not merit.agrees
+    names = [n for n in OPERATIONS[operation].implementations if n != "native" or not refused]
+    ratio = merit.ratio if merit else 0.0
     if wanted in names:
-        return OpChoice(operation, wanted, "asked for by name" if by_name else "asked for")
-    if operation in refused:
-        return OpChoice(operation, names[0], refused[operation])
+        return OpChoice(operation, wanted, "asked for by name" if by_name else "asked for", ratio)
+    if wanted in ("auto", "native") and merit:
+        best = next(n for n in names if n != "native" or merit.earns)
+        return OpChoice(operation, best, merit.reason, ratio)
     if wanted == "auto":
-        return OpChoice(operation, names[0], "the fastest that this build has")
+        return OpChoice(operation, names[0], _UNTRIED)
     missing = packing.why_missing() if wanted == "native" else ""
     return OpChoice(operation, names[0], missing or f"there is no {wanted} implementation of it")
 

@@ -3,6 +3,9 @@
 import pytest
 
 from inference.ops import table
+from inference.ops.packing import why_missing
+
+native_only = pytest.mark.skipif(bool(why_missing()), reason="no native kernels here")
 
 
 def test_bench_measures_every_workload_and_says_on_what(glasschat, model):
@@ -63,21 +66,52 @@ def test_doctor_checks_every_operation_and_explains_its_choice(glasschat):
     assert report["failed"] == 0
 
 
+def _break(monkeypatch, operation, implementation):
+    honest = table.OPERATIONS[operation].implementations[implementation]
+
+    def wrong(*arguments):
+        return honest(*arguments) * 1.2
+
+    implementations = {**table.OPERATIONS[operation].implementations, implementation: wrong}
+    broken = table.Operation(table.OPERATIONS[operation].doc, implementations)
+    monkeypatch.setitem(table.OPERATIONS, operation, broken)
+
+
 def test_doctor_names_an_operation_that_computes_wrong(glasschat, monkeypatch):
-    wrong = dict(table.OPERATIONS)
-    honest = wrong["rms_norm"]
-    first = next(iter(honest.implementations))
-    broken = {
-        **honest.implementations,
-        first: lambda x, weight, eps: honest.implementations[first](x, weight, eps) * 1.2,
-    }
-    wrong["rms_norm"] = table.Operation(honest.doc, broken)
-    monkeypatch.setattr(table, "OPERATIONS", wrong)
-    monkeypatch.setattr("inference.ops.agreement.OPERATIONS", wrong)
-    outcome = glasschat("doctor")
+    _break(monkeypatch, "rms_norm", "mlx")
+    outcome = glasschat("doctor", "--kernels", "mlx")
     assert outcome.code == 1
     assert "FAIL  rms_norm" in outcome.out
     assert "rms_norm=reference" in outcome.out
+
+
+@native_only
+def test_a_kernel_of_ours_that_computes_wrong_is_named_and_the_chat_goes_on(glasschat, monkeypatch, model):
+    asked = ("run", "--model", model, "-p", "hi", "--max-tokens", 12, "--temperature", 0, "--json")
+    right = glasschat(*asked, "--kernels", "mlx").json["text"]
+    _break(monkeypatch, "rms_norm", "native")
+    outcome = glasschat("doctor")
+    assert outcome.code == 1
+    assert "FAIL  rms_norm        mlx (our own kernel differs from the reference by 2e-01 in float32" in outcome.out
+    assert "ok  rope            native" in outcome.out
+    assert "not all parts of a layer are our own kernels: rms_norm" in outcome.out
+    answer = glasschat(*asked, "--kernels", "native").json
+    assert answer["text"] == right
+    kernels = next(option for option in answer["effective_config"] if option["name"] == "kernels")
+    assert "rms_norm=mlx" in kernels["effective"]
+    assert "differs from the reference" in kernels["reason"]
+
+
+@native_only
+def test_doctor_keeps_what_it_found_until_it_is_asked_again(glasschat, monkeypatch):
+    found = glasschat("doctor").out
+    assert "as fast for 1 row" in found
+    assert "as fast for 32 rows" in found
+    assert "10 verdicts in" in found
+    _break(monkeypatch, "rope", "native")
+    findings = {finding["subject"]: finding for finding in glasschat("doctor", "--json").json["findings"]}
+    assert "our own kernel" not in findings["rope"]["detail"]  # as it was found before
+    assert "FAIL  rope            mlx (our own kernel differs" in glasschat("doctor", "--again").out
 
 
 def test_doctor_without_a_compiler_says_what_is_missed(glasschat, monkeypatch):

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import mlx.core as mx
 import pytest
 
 from inference.errors import ConfigError
-from inference.ops import agreement, mlx_ops, reference
-from inference.ops.agreement import trusted
+from inference.ops import mlx_ops, reference
 from inference.ops.packing import why_missing
-from inference.ops.table import LAYER, OPERATIONS, OpTable
-from inference.ops.weights import Weight
+from inference.ops.table import LAYER, OPERATIONS, PARTS, Merit, OpTable
 
 
 @pytest.mark.parametrize(("spec", "module"), [("reference", reference), ("mlx", mlx_ops)])
@@ -32,39 +27,52 @@ def test_auto_takes_the_first_that_there_is() -> None:
         assert choice.reason
 
 
+WRONG = Merit(agrees=False, earns=False, reason="it was wrong")
+SLOW = Merit(agrees=True, earns=False, reason="it was slow", ratio=0.4)
+SLOWER = Merit(agrees=True, earns=False, reason="it was slower", ratio=0.8)
+FAST = Merit(agrees=True, earns=True, reason="it was fast", ratio=3.0)
+
+
 @pytest.mark.skipif(bool(why_missing()), reason="no native kernels here")
 def test_a_refused_kernel_gives_way_with_the_reason() -> None:
     for spec in ("auto", "native", "mlx,linear=native"):
-        ops = OpTable.select(spec, refused={"linear": "it was wrong"})
+        ops = OpTable.select(spec, {"linear": WRONG})
         assert ops.linear is mlx_ops.linear
         assert next(c.reason for c in ops.choices() if c.operation == "linear") == "it was wrong"
 
 
 @pytest.mark.skipif(bool(why_missing()), reason="no native kernels here")
-def test_a_kernel_that_differs_from_the_reference_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(x: mx.array, weight: Weight) -> mx.array:
-        return 1.1 * reference.linear(x, weight)
-
-    assert trusted("native").reads_packed
-    agreement._disagreement.cache_clear()
-    implementations = {**OPERATIONS["linear"].implementations, "native": wrong}
-    monkeypatch.setitem(OPERATIONS, "linear", replace(OPERATIONS["linear"], implementations=implementations))  # type: ignore[attr-defined]
-    choice = next(c for c in trusted("auto").choices() if c.operation == "linear")
-    agreement._disagreement.cache_clear()
-    assert choice.implementation == "mlx"
-    assert "differs from the reference by 1e-01 in float32" in choice.reason
+def test_a_slow_kernel_gives_way_unless_it_is_asked_for() -> None:
+    for spec, implementation, reason in [
+        ("auto", "mlx", "it was slow"),
+        ("native", "native", "asked for"),
+        ("linear=native", "native", "asked for by name"),
+        ("linear=reference", "reference", "asked for by name"),
+    ]:
+        choice = next(c for c in OpTable.select(spec, {"linear": SLOW}).choices() if c.operation == "linear")
+        assert (choice.implementation, choice.reason) == (implementation, reason)
 
 
 @pytest.mark.skipif(bool(why_missing()), reason="no native kernels here")
 def test_layers_go_by_parts_where_one_of_these_is_refused_or_where_they_are_themselves() -> None:
-    for spec, refused, reason in [
-        ("auto", {"rope": "it was wrong"}, "not all parts of a layer are our own kernels: rope"),
-        ("auto,silu_mul=mlx", {}, "not all parts of a layer are our own kernels: silu_mul"),
-        ("native", {LAYER: "it was wrong"}, "it was wrong"),
-        ("native,decoder_layer=parts", {}, "asked for by name"),
+    others = "not all parts of a layer are our own kernels: "
+    for spec, merits, implementation, reason in [
+        ("auto", {"rope": WRONG}, "parts", f"{others}rope"),
+        ("auto", {"rope": SLOW}, "parts", f"{others}rope"),
+        ("auto", {"rope": SLOWER, LAYER: FAST}, "native", "it was fast"),
+        ("auto", {"rope": SLOWER, LAYER: SLOWER}, "parts", "it was slower"),
+        ("auto", {"linear": SLOWER, LAYER: FAST}, "parts", f"{others}linear"),
+        ("auto,rope=mlx", {"rope": SLOWER, LAYER: FAST}, "parts", f"{others}rope"),
+        ("auto,silu_mul=mlx", {}, "parts", f"{others}silu_mul"),
+        ("native", {LAYER: WRONG}, "parts", "it was wrong"),
+        ("native", {"linear": SLOW, LAYER: SLOW}, "native", "asked for"),
+        ("native,decoder_layer=parts", {}, "parts", "asked for by name"),
     ]:
-        layer = next(c for c in OpTable.select(spec, refused).choices() if c.operation == LAYER)
-        assert (layer.implementation, layer.reason) == ("parts", reason)
+        ops = OpTable.select(spec, merits)
+        layer = next(c for c in ops.choices() if c.operation == LAYER)
+        assert (layer.implementation, layer.reason) == (implementation, reason), (spec, merits)
+        parts = [c.implementation for c in ops.choices() if c.operation in PARTS]
+        assert layer.implementation == "parts" or set(parts) == {"native"}
 
 
 def test_exceptions() -> None:

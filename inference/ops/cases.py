@@ -1,0 +1,262 @@
+"""Random input for every operation, of a model's shapes: what kernels are compared on, and timed with.
+
+Every operation has two steps to compute: a decode, of one token, and a prefill, of a ragged batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from inference.ops.decoder_layer import LayerWeights
+from inference.ops.demands import Demands
+from inference.ops.kv_store import FLOATS, INTEGERS, KVStore, to_groups
+from inference.ops.packing import pack
+from inference.ops.paged import PagedKV, RaggedLayout
+from inference.ops.table import LAYER, OPERATIONS
+from inference.ops.weights import DenseWeight, QuantizedWeight, Weight, arrange
+
+Operation = Callable[..., Any]
+Thunk = Callable[[], list[mx.array]]
+"""Computes a case once more: its results, lazy."""
+
+_BLOCK = 16
+_EPS, _THETA = 1e-6, 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step's tokens."""
+
+    name: str
+    query_lens: tuple[int, ...]
+    context_lens: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(self.query_lens)
+
+    def layout(self) -> RaggedLayout:
+        """Sequences on blocks in disorder; the pool has a block more than they need."""
+        needed = [-(-length // _BLOCK) for length in self.context_lens]
+        order = np.random.default_rng(1).permutation(sum(needed) + 1).tolist()
+        tables = [[order.pop() for _ in range(count)] for count in needed]
+        return RaggedLayout.build(self.query_lens, self.context_lens, tables, _BLOCK)
+
+    @property
+    def blocks(self) -> int:
+        """In the pool."""
+        return sum(-(-length // _BLOCK) for length in self.context_lens) + 1
+
+
+# A whole prompt, a chunk on a prefix and a decode beside them.
+STEPS = (Step("decode", (1,), (200,)), Step("prefill", (20, 11, 1), (20, 41, 77)))
+
+
+def prepared(operation: str, step: Step, demands: Demands, compute: Operation, *, packed: bool) -> Thunk:
+    """A step's input of an operation, made ready for one implementation: weights packed, or as MLX wants them."""
+    return _CASES[operation](_Inputs(demands.cut(), step, packed), compute)
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """The same numbers for every implementation."""
+
+    demands: Demands
+    step: Step
+    packed: bool
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        return FLOATS[self.demands.dtype]
+
+    def rows(self, seed: int, *shape: int) -> mx.array:
+        """[rows of the step, ...], of the activations' type."""
+        return _ready(_random(seed, self.step.rows, *shape).astype(self.dtype))
+
+    def vector(self, seed: int, size: int) -> mx.array:
+        return _ready(_random(seed, size).astype(self.dtype))
+
+    def matrices(self, seed: int, outputs: int, inputs: int) -> list[Weight]:
+        """One of each kind that the model has."""
+        return [self.matrix(seed, outputs, inputs, kind) for kind in self.demands.matrices]
+
+    def matrix(self, seed: int, outputs: int, inputs: int, kind: tuple[int, int]) -> Weight:
+        return _arranged(seed, outputs, inputs, kind, self.demands.dtype, self.packed)
+
+    def cache(self) -> PagedKV:
+        """A pool of random keys and values, that nothing else holds."""
+        shape = (self.step.blocks, _BLOCK, self.demands.kv_heads, self.demands.head_size)
+        kv = PagedKV([self._store(5, shape)], [self._store(6, shape)])
+        _ready(*kv.arrays)
+        return kv
+
+    def _store(self, seed: int, shape: tuple[int, ...]) -> KVStore:
+        elements = _random(seed, *shape)
+        kind = self.demands.kv
+        return to_groups(elements, INTEGERS[kind]) if kind in INTEGERS else elements.astype(FLOATS[kind])
+
+
+def _random(seed: int, *shape: int) -> mx.array:
+    return mx.array(np.random.default_rng(seed).standard_normal(shape, np.float32))
+
+
+def _ready(*arrays: mx.array) -> mx.array:
+    mx.eval(*arrays)
+    return arrays[0]
+
+
+@cache
+def _weight(seed: int, outputs: int, inputs: int, kind: tuple[int, int], dtype: str) -> DenseWeight | QuantizedWeight:
+    """A matrix that keeps the size of what it multiplies. Of a quantized one the integers are drawn as they are."""
+    numbers = np.random.default_rng(seed)
+    bias = _random(seed + 1, outputs).astype(FLOATS[dtype])
+    bits, group = kind
+    if not bits or inputs % group:  # such a row is left as it is
+        return DenseWeight((_random(seed, outputs, inputs) * inputs**-0.5).astype(FLOATS[dtype]), bias)
+    words = mx.array(numbers.integers(0, 2**32, (outputs, inputs * bits // 32), np.uint32))
+    # Of the integers from 0 to 2^bits - 1, all alike, the standard deviation is 2^bits / sqrt(12).
+    step = (12 / inputs) ** 0.5 / 2**bits
+    scales = mx.array(numbers.uniform(0.5 * step, 1.5 * step, (outputs, inputs // group)).astype(np.float32))
+    scales, biases = scales.astype(FLOATS[dtype]), (-scales * 2 ** (bits - 1)).astype(FLOATS[dtype])
+    return QuantizedWeight(words, scales, biases, bits, group, bias)
+
+
+@cache
+def _arranged(seed: int, outputs: int, inputs: int, kind: tuple[int, int], dtype: str, packed: bool) -> Weight:
+    plain = _weight(seed, outputs, inputs, kind, dtype)
+    weight = pack(plain) if packed else arrange(plain)
+    mx.eval(weight.arrays)
+    return weight
+
+
+def forget_weights() -> None:
+    """Let go of what the cases of one model share."""
+    _weight.cache_clear()
+    _arranged.cache_clear()
+
+
+def _linear(inputs: _Inputs, compute: Operation) -> Thunk:
+    demands = inputs.demands
+    x, matrices = inputs.rows(3, demands.hidden), inputs.matrices(11, 2 * demands.inner, demands.hidden)
+    return lambda: [compute(x, matrix) for matrix in matrices]
+
+
+def _embedding(inputs: _Inputs, compute: Operation) -> Thunk:
+    demands = inputs.demands
+    matrices = inputs.matrices(11, 2 * demands.inner, demands.hidden)
+    ids = _ready(mx.array([2 * demands.inner - 1, 0, 5, *range(inputs.step.rows)][: inputs.step.rows], mx.int32))
+    return lambda: [compute(ids, matrix) for matrix in matrices]
+
+
+def _rms_norm(inputs: _Inputs, compute: Operation) -> Thunk:
+    hidden = inputs.demands.hidden
+    x, weight = inputs.rows(3, hidden), inputs.vector(4, hidden)
+    return lambda: [compute(x, weight, _EPS)]
+
+
+def _rope(inputs: _Inputs, compute: Operation) -> Thunk:
+    demands, positions = inputs.demands, _ready(inputs.step.layout().positions)
+    x = inputs.rows(3, demands.heads + demands.kv_heads, demands.head_size)
+    return lambda: [compute(x, positions, _THETA)]
+
+
+def _silu_mul(inputs: _Inputs, compute: Operation) -> Thunk:
+    gate, up = (inputs.rows(seed, inputs.demands.inner) for seed in (3, 4))
+    return lambda: [compute(gate, up)]
+
+
+def _write_kv(inputs: _Inputs, compute: Operation) -> Thunk:
+    demands, layout, kv = inputs.demands, inputs.step.layout(), inputs.cache()
+    keys, values = (inputs.rows(seed, demands.kv_heads, demands.head_size) for seed in (7, 8))
+
+    def write() -> list[mx.array]:
+        compute(kv, 0, keys, values, layout)
+        return kv.arrays
+
+    return write
+
+
+def _paged_attention(inputs: _Inputs, compute: Operation) -> Thunk:
+    demands, layout, kv = inputs.demands, inputs.step.layout(), inputs.cache()
+    queries = inputs.rows(9, demands.heads, demands.head_size)
+    return lambda: [compute(queries, kv.keys[0], kv.values[0], layout, demands.head_size**-0.5)]
+
+
+def _decoder_layer(inputs: _Inputs, compute: Operation) -> Thunk:
+    demands, layout, kv = inputs.demands, inputs.step.layout(), inputs.cache()
+    heads, x = demands.heads * demands.head_size, inputs.rows(3, demands.hidden)
+    keys = 2 * demands.kv_heads * demands.head_size
+    layers = [
+        LayerWeights(
+            attention_norm=inputs.vector(4, demands.hidden),
+            qkv=(inputs.matrix(21, heads + keys, demands.hidden, kind),),
+            out=inputs.matrix(31, demands.hidden, heads, kind),
+            mlp_norm=inputs.vector(5, demands.hidden),
+            # The one that `linear` is tried with: packed once for both.
+            gate_up=(inputs.matrix(11, 2 * demands.inner, demands.hidden, kind),),
+            down=inputs.matrix(41, demands.hidden, demands.inner, kind),
+            heads=demands.heads,
+            kv_heads=demands.kv_heads,
+            head_size=demands.head_size,
+            theta=_THETA,
+            eps=_EPS,
+        )
+        for kind in demands.matrices
+    ]
+    return lambda: [compute(x, layer, 0, kv, layout) for layer in layers]
+
+
+def _logits(inputs: _Inputs) -> mx.array:
+    """Rows of numbers that all differ, so that every id is the one right answer."""
+    numbers, width = np.random.default_rng(3), inputs.demands.vocabulary
+    rows = min(inputs.step.rows, 4)
+    return _ready(mx.array(np.stack([numbers.permutation(width) for _ in range(rows)]).astype(np.float32) - width / 2))
+
+
+def _largest(inputs: _Inputs, compute: Operation) -> Thunk:
+    logits = _logits(inputs)
+    return lambda: [compute(logits, min(40, logits.shape[-1]))]
+
+
+def _greedy(inputs: _Inputs, compute: Operation) -> Thunk:
+    logits = _logits(inputs)
+    if len(logits) > 1:
+        logits[0, -1], logits[1, 0], logits[2] = mx.nan, mx.inf, -mx.inf
+    _ready(logits)
+    return lambda: [compute(logits)]
+
+
+_CASES: Mapping[str, Callable[[_Inputs, Operation], Thunk]] = {
+    "linear": _linear,
+    "embedding": _embedding,
+    "rms_norm": _rms_norm,
+    "rope": _rope,
+    "silu_mul": _silu_mul,
+    "write_kv": _write_kv,
+    "paged_attention": _paged_attention,
+    LAYER: _decoder_layer,
+    "largest": _largest,
+    "greedy": _greedy,
+}
+assert _CASES.keys() == OPERATIONS.keys()
+
+CONCERNS: Mapping[str, tuple[str, ...]] = {
+    "linear": ("hidden", "inner", "matrices", "dtype", "activations"),
+    "embedding": ("hidden", "inner", "matrices", "dtype"),
+    "rms_norm": ("hidden", "dtype"),
+    "rope": ("heads", "kv_heads", "head_size", "dtype"),
+    "silu_mul": ("inner", "dtype"),
+    "write_kv": ("kv_heads", "head_size", "dtype", "kv"),
+    "paged_attention": ("heads", "kv_heads", "head_size", "dtype", "kv"),
+    LAYER: ("hidden", "inner", "heads", "kv_heads", "head_size", "matrices", "dtype", "kv", "activations"),
+    "largest": ("vocabulary",),
+    "greedy": ("vocabulary",),
+}
+"""The fields of Demands that an operation's case is made from: demands that are equal in them share a verdict."""
+assert CONCERNS.keys() == OPERATIONS.keys()
