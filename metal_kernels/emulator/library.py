@@ -28,6 +28,7 @@ KINDS = (
     "constant-not-set",
     "stuck",
 )
+LONGEST = 100  # seconds that a launch may take: a kernel that waits for ever has to end, too
 _WRITABLE, _INITIALISED, _COMPLETE, _ALIAS = 1, 2, 4, 8
 _GUARD = 4096  # bytes around each buffer that belong to none
 _ALIGNMENT = 256
@@ -167,6 +168,7 @@ class _Report(ctypes.Structure):
         ("kind", ctypes.c_int),
         ("line", ctypes.c_int),
         ("code", ctypes.c_ulonglong),
+        ("other", ctypes.c_ulonglong),
         ("file", ctypes.c_char * 256),
         ("message", ctypes.c_char * 400),
     )
@@ -184,6 +186,7 @@ class _Launch(ctypes.Structure):
         ("seed", ctypes.c_ulonglong),
         ("checked", ctypes.c_int),
         ("partial_simdgroups", ctypes.c_int),
+        ("seconds", ctypes.c_int),
         ("report_count", ctypes.c_int),
         ("reports", _Report * _REPORTS),
         ("threadgroup_bytes_used", ctypes.c_ulonglong),
@@ -242,6 +245,7 @@ class Library:
             buffer_count=len(memory.entries),
             checked=unit.checked,
             partial_simdgroups=partial_simdgroups,
+            seconds=LONGEST,
         )
         launch.grid[:], launch.group[:] = sizes
         _set_threadgroup_memory(launch, kernel, threadgroup_memory or {})
@@ -404,7 +408,7 @@ def _set_constants(unit: _Unit, values: Mapping[int, Scalar]) -> None:
 
 def _reports(unit: _Unit, kernel: Kernel, launch: _Launch) -> list[Report]:
     found = launch.reports[: launch.report_count]
-    codes = [r.code for r in found if r.code]
+    codes = [code for r in found for code in (r.code, r.other) if code]
     lines = toolchain.lines_of(unit.file, codes, str(toolchain.HERE))
     reports: list[Report] = []
     for r in found:
@@ -412,6 +416,9 @@ def _reports(unit: _Unit, kernel: Kernel, launch: _Launch) -> list[Report]:
         if not file:
             file, line = lines.get(r.code, (kernel.file, kernel.line))
         message = re.sub(r"\s+", " ", r.message.decode(errors="replace"))
+        if r.other in lines:
+            other_file, other_line = lines[r.other]
+            message += f"; the first at {Path(other_file).name}:{other_line}"
         report = Report(KINDS[r.kind], message, file, line)
         if not any((p.kind, p.file, p.line) == (report.kind, report.file, report.line) for p in reports):
             reports.append(report)

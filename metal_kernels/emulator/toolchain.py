@@ -36,7 +36,10 @@ _KERNEL_FLAGS = shlex.split(
     "-Xclang -cl-single-precision-constant -Xclang -ffloat16-excess-precision=none "
     "-Xclang -fbfloat16-excess-precision=none"
 )
-_CHECKS = "-fsanitize=thread,array-bounds,integer-divide-by-zero,signed-integer-overflow,alignment,return,unreachable"
+_CHECKS = shlex.split(
+    "-fsanitize=thread,array-bounds,integer-divide-by-zero,signed-integer-overflow,alignment,return,unreachable "
+    "-mllvm -tsan-instrument-read-before-write"
+)
 
 
 class MissingCompiler(Exception):
@@ -139,7 +142,7 @@ def place(path: Path, content: str | bytes) -> None:
 
 def compile_kernels(text: str, checked: bool) -> Path:
     """A shared library from C++ that includes the shim, made once for each text."""
-    flags = [*_KERNEL_FLAGS, *_architecture(), *([_CHECKS] if checked else [])]
+    flags = [*_KERNEL_FLAGS, *_architecture(), *(_CHECKS if checked else [])]
     name = digest(text, *flags)
     library = CACHE / f"{name}.so"
     if not library.exists():

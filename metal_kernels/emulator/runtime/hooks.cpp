@@ -83,7 +83,7 @@ void __ubsan_handle_type_mismatch_v1(const PointerDescription* at, uintptr_t poi
     char message[200];
     snprintf(message, sizeof message, "the address of this %s is not a multiple of %u, but %u more", at->type->name,
              1u << at->log_alignment, unsigned(pointer & ((uintptr_t{1} << at->log_alignment) - 1)));
-    on_undefined(kEmuUndefined, site_of(at), false, message);
+    on_undefined(kEmuUndefined, site_of(at), true, message);
 }
 
 void __ubsan_handle_divrem_overflow(const Description* at, uintptr_t, uintptr_t) {

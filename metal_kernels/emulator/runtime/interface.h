@@ -63,6 +63,7 @@ enum EmuKind {
 struct EmuReport {
     int kind, line;
     unsigned long long code;  // offset in the library, where file is empty
+    unsigned long long other;  // the same of what a race is with
     char file[256], message[400];
 };
 
@@ -76,7 +77,7 @@ struct EmuLaunch {
     unsigned threadgroup_bytes[31];
     int order;  // 0 forward, 1 reverse, 2 shuffled by seed
     unsigned long long seed;
-    int checked, partial_simdgroups;
+    int checked, partial_simdgroups, seconds;
     int report_count;
     EmuReport reports[kEmuReports];
     unsigned long long threadgroup_bytes_used;

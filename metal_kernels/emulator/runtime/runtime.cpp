@@ -35,7 +35,6 @@ constexpr size_t kThreadgroupArena = 512 * 1024;  // with room to measure what i
 constexpr size_t kGap = 1024;
 constexpr unsigned kValue = 32;  // the most bytes that a lane hands over at once
 constexpr uint64_t kStackEnd = 0x9e3779b97f4a7c15;
-constexpr std::chrono::seconds kLongest{100};
 
 enum class State : uint8_t { ready, at_barrier, in_simdgroup, done };
 
@@ -105,32 +104,36 @@ Machine* machine = nullptr;
 struct Place {
     const EmuSite* site = nullptr;
     const void* code = nullptr;
+
+    uint64_t offset() const { return code ? reinterpret_cast<uintptr_t>(code) - machine->image : 0; }
 };
 
-// One report for each kind and line: the first.
-__attribute__((format(printf, 3, 4))) void report(EmuKind kind, Place place, const char* format, ...) {
+// One report for each kind and line: the first. Returns it where it is new.
+__attribute__((format(printf, 3, 4))) EmuReport* report(EmuKind kind, Place place, const char* format, ...) {
     EmuLaunch& launch = *machine->launch;
-    const uint64_t code = place.code ? reinterpret_cast<uintptr_t>(place.code) - machine->image : 0;
+    const uint64_t code = place.offset();
     const char* file = place.site ? place.site->file : "";
     const int line = place.site ? place.site->line : 0;
     for (int i = 0; i < launch.report_count; i++) {
         const EmuReport& other = launch.reports[i];
         if (other.kind == kind && other.code == code && other.line == line && !strcmp(other.file, file)) {
-            return;
+            return nullptr;
         }
     }
     if (launch.report_count == kEmuReports) {
-        return;
+        return nullptr;
     }
     EmuReport& entry = launch.reports[launch.report_count++];
     entry.kind = kind;
     entry.line = line;
     entry.code = code;
+    entry.other = 0;
     snprintf(entry.file, sizeof entry.file, "%s", file);
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(entry.message, sizeof entry.message, format, arguments);
     va_end(arguments);
+    return &entry;
 }
 
 void wait() { machine->running->context.switch_to(machine->main); }
@@ -175,7 +178,7 @@ std::string thread_name(const EmuIds& ids) {
 bool late() { return std::chrono::steady_clock::now() > machine->deadline; }
 
 void report_late(const Fiber& fiber, Place place) {
-    report(kEmuStuck, place, "not finished after %d seconds, in %s", int(kLongest.count()),
+    report(kEmuStuck, place, "not finished after %d seconds, in %s", machine->launch->seconds,
            thread_name(fiber.ids).c_str());
 }
 
@@ -388,9 +391,13 @@ bool unordered(const Mark& mark, const Mark& now, Memory memory) {
 void report_race(const Range& range, uintptr_t address, const Mark& other, const char* kind, Place place) {
     const EmuIds& ids = machine->running->ids;
     const bool elsewhere = other.group() != machine->serial;
-    report(kEmuRace, place, "data race (%s) on %s: %s and thread %u of %s, with no barrier for %s memory between", kind,
-           element_of(range, address).c_str(), thread_name(ids).c_str(), other.thread(),
-           elsewhere ? "another threadgroup" : "the same", range.memory == Memory::device ? "device" : "threadgroup");
+    EmuReport* entry = report(
+        kEmuRace, place, "%s, on %s, with no barrier for %s memory between: thread %u of %s, then %s", kind,
+        element_of(range, address).c_str(), range.memory == Memory::device ? "device" : "threadgroup", other.thread(),
+        elsewhere ? "another threadgroup" : "the same threadgroup", thread_name(ids).c_str());
+    if (entry) {
+        entry->other = other.code;
+    }
 }
 
 void check(Range& range, uintptr_t address, unsigned size, Access access, Place place) {
@@ -401,7 +408,8 @@ void check(Range& range, uintptr_t address, unsigned size, Access access, Place 
     const bool device = range.memory == Memory::device;
     const Mark now{machine->serial * kLargestGroup + fiber.ids.thread_index,
                    {device ? machine->device_epoch : machine->threadgroup_epoch,
-                    device ? simdgroup.device.simdgroup : simdgroup.threadgroup.simdgroup}};
+                    device ? simdgroup.device.simdgroup : simdgroup.threadgroup.simdgroup},
+                   uint32_t(place.offset())};
     Cell* cell = range.first(address, size);
     const unsigned step = 1u << range.shift;
     for (unsigned done = 0; done < size; done += step, cell++) {
@@ -414,13 +422,13 @@ void check(Range& range, uintptr_t address, unsigned size, Access access, Place 
                    element_of(range, here).c_str(), thread_name(fiber.ids).c_str());
         }
         if (unordered(cell->write, now, range.memory)) {
-            report_race(range, here, cell->write, write ? "two writes" : "a write, then a read", place);
+            report_race(range, here, cell->write, write ? "two writes" : "a write and a read", place);
         } else if (!atomic && unordered(cell->atomic, now, range.memory)) {
             report_race(range, here, cell->atomic, "an atomic operation and a plain one", place);
         } else if (write) {
             for (const Mark* mark : {&cell->read, &cell->read_beside, &cell->read_elsewhere, &cell->read_in_other_group}) {
                 if (unordered(*mark, now, range.memory)) {
-                    report_race(range, here, *mark, "a read, then a write", place);
+                    report_race(range, here, *mark, "a read and a write", place);
                     break;
                 }
             }
@@ -807,7 +815,7 @@ int emu_launch(EmuLaunch* launch) {
     machine = &here;
     here.launch = launch;
     here.random = launch->seed;
-    here.deadline = std::chrono::steady_clock::now() + kLongest;
+    here.deadline = std::chrono::steady_clock::now() + std::chrono::seconds(launch->seconds);
     Dl_info self;
     dladdr(reinterpret_cast<void*>(emu_launch), &self);
     here.image = reinterpret_cast<uintptr_t>(self.dli_fbase);

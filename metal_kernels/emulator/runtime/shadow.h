@@ -14,10 +14,11 @@ struct Epochs {
     uint32_t group = 0, simdgroup = 0;
 };
 
-// One access: the thread (its threadgroup's number from 1, times 1024, plus its index) and when.
+// One access: the thread (its threadgroup's number from 1, times 1024, plus its index), when, and the place in the code.
 struct Mark {
     uint32_t who = 0;
     Epochs when;
+    uint32_t code = 0;
     uint32_t group() const { return who / kLargestGroup; }
     uint32_t thread() const { return who % kLargestGroup; }
     uint32_t simdgroup() const { return thread() / kSimdgroup; }
