@@ -50,7 +50,7 @@ inline Best best_of_simdgroup(Best own) {
     return {score, simd_min(own.score == score ? own.id : kNone)};
 }
 
-[[kernel]] void argmax_f32(
+[[kernel, max_total_threads_per_threadgroup(1024)]] void argmax_f32(
     device const float* logits [[buffer(0)]],        // [R, width]
     device const uint* listed [[buffer(1)]],         // [R, count], with kListed
     device const uint2* keys [[buffer(2)]],          // [R], low and high half, with kDraw

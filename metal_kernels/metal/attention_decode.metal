@@ -174,15 +174,19 @@ template <typename T, typename S, int D, int ROWS>
     }
 }
 
-#define DECODE(NAME, KEPT, T, S, D, ROWS)                                                        \
-    template [[host_name("attention_decode_" NAME "_" KEPT "_d" #D "_r" #ROWS)]] [[kernel]]      \
-    decltype(attention_decode<T, S, D, ROWS>) attention_decode<T, S, D, ROWS>;
-#define DECODE_ROWS(NAME, KEPT, T, S, D) \
-    DECODE(NAME, KEPT, T, S, D, 1) DECODE(NAME, KEPT, T, S, D, 2) DECODE(NAME, KEPT, T, S, D, 4)
-#define DECODES(NAME, T)                                                                         \
-    DECODE_ROWS(NAME, "float", T, T, 64) DECODE_ROWS(NAME, "float", T, T, 80)                    \
-    DECODE_ROWS(NAME, "float", T, T, 96) DECODE_ROWS(NAME, "float", T, T, 128)                   \
-    DECODE_ROWS(NAME, "int8", T, Int8, 64) DECODE_ROWS(NAME, "int8", T, Int8, 96) DECODE_ROWS(NAME, "int8", T, Int8, 128) \
-    DECODE_ROWS(NAME, "int4", T, Int4, 64) DECODE_ROWS(NAME, "int4", T, Int4, 96) DECODE_ROWS(NAME, "int4", T, Int4, 128)
-
+#define DECODE(NAME, KEPT, T, S, D)                                                          \
+    KERNEL(attention_decode_##NAME##_##KEPT##_d##D##_r1, attention_decode<T, S, D, 1>)       \
+    KERNEL(attention_decode_##NAME##_##KEPT##_d##D##_r2, attention_decode<T, S, D, 2>)       \
+    KERNEL(attention_decode_##NAME##_##KEPT##_d##D##_r4, attention_decode<T, S, D, 4>)
+#define DECODES(NAME, T)             \
+    DECODE(NAME, float, T, T, 64)    \
+    DECODE(NAME, float, T, T, 80)    \
+    DECODE(NAME, float, T, T, 96)    \
+    DECODE(NAME, float, T, T, 128)   \
+    DECODE(NAME, int8, T, Int8, 64)  \
+    DECODE(NAME, int8, T, Int8, 96)  \
+    DECODE(NAME, int8, T, Int8, 128) \
+    DECODE(NAME, int4, T, Int4, 64)  \
+    DECODE(NAME, int4, T, Int4, 96)  \
+    DECODE(NAME, int4, T, Int4, 128)
 FOR_TYPES(DECODES)

@@ -49,8 +49,9 @@ template <typename T, int D>
     }
 }
 
-#define MERGE(NAME, T, D) \
-    template [[host_name("attention_merge_" NAME "_d" #D)]] [[kernel]] decltype(attention_merge<T, D>) attention_merge<T, D>;
-#define MERGES(NAME, T) MERGE(NAME, T, 64) MERGE(NAME, T, 80) MERGE(NAME, T, 96) MERGE(NAME, T, 128)
-
+#define MERGES(NAME, T)                                           \
+    KERNEL(attention_merge_##NAME##_d64, attention_merge<T, 64>)  \
+    KERNEL(attention_merge_##NAME##_d80, attention_merge<T, 80>)  \
+    KERNEL(attention_merge_##NAME##_d96, attention_merge<T, 96>)  \
+    KERNEL(attention_merge_##NAME##_d128, attention_merge<T, 128>)
 FOR_TYPES(MERGES)

@@ -131,13 +131,16 @@ template <typename T, typename S, int D>
     }
 }
 
-#define PREFILL(NAME, KEPT, T, S, D)                                                                    \
-    template [[host_name("attention_prefill_" NAME "_" KEPT "_d" #D)]] [[kernel]]                       \
-    decltype(attention_prefill<T, S, D>) attention_prefill<T, S, D>;
-#define PREFILLS(NAME, T)                                                                               \
-    PREFILL(NAME, "float", T, T, 64) PREFILL(NAME, "float", T, T, 80)                                   \
-    PREFILL(NAME, "float", T, T, 96) PREFILL(NAME, "float", T, T, 128)                                  \
-    PREFILL(NAME, "int8", T, Int8, 64) PREFILL(NAME, "int8", T, Int8, 96) PREFILL(NAME, "int8", T, Int8, 128) \
-    PREFILL(NAME, "int4", T, Int4, 64) PREFILL(NAME, "int4", T, Int4, 96) PREFILL(NAME, "int4", T, Int4, 128)
-
+#define PREFILL(NAME, KEPT, T, S, D) KERNEL(attention_prefill_##NAME##_##KEPT##_d##D, attention_prefill<T, S, D>)
+#define PREFILLS(NAME, T)                                                          \
+    PREFILL(NAME, float, T, T, 64)                                                 \
+    PREFILL(NAME, float, T, T, 80)                                                 \
+    PREFILL(NAME, float, T, T, 96)                                                 \
+    PREFILL(NAME, float, T, T, 128)                                                \
+    PREFILL(NAME, int8, T, Int8, 64)                                               \
+    PREFILL(NAME, int8, T, Int8, 96)                                               \
+    PREFILL(NAME, int8, T, Int8, 128)                                              \
+    PREFILL(NAME, int4, T, Int4, 64)                                               \
+    PREFILL(NAME, int4, T, Int4, 96)                                               \
+    PREFILL(NAME, int4, T, Int4, 128)
 FOR_TYPES(PREFILLS)

@@ -12,8 +12,11 @@ using namespace metal;
 // The types of activations that a file's kernels are made for, with their names. All of them, unless the host, which
 // needs one and would wait for the others to be compiled, has set this before.
 #ifndef FOR_TYPES
-#define FOR_TYPES(KERNELS) KERNELS("f32", float) KERNELS("f16", half) KERNELS("bf16", bfloat)
+#define FOR_TYPES(KERNELS) KERNELS(f32, float) KERNELS(f16, half) KERNELS(bf16, bfloat)
 #endif
+
+// A kernel from a template, and the name that the host asks for it by.
+#define KERNEL(NAME, ...) template [[host_name(#NAME)]] [[kernel]] decltype(__VA_ARGS__) __VA_ARGS__;
 
 constant constexpr int kLanes = 32;
 

@@ -120,11 +120,8 @@ template <typename T, int BITS, int ROWS, int OUTPUTS>
     }
 }
 
-#define MATMUL(NAME, T, BITS, ROWS, OUTPUTS)                                                         \
-    template [[host_name("quantized_matmul_" NAME "_b" #BITS "_" #ROWS "x" #OUTPUTS)]] [[kernel]]    \
-    decltype(quantized_matmul<T, BITS, ROWS, OUTPUTS>) quantized_matmul<T, BITS, ROWS, OUTPUTS>;
-#define MATMULS(NAME, T)                                       \
-    MATMUL(NAME, T, 4, 32, 32) MATMUL(NAME, T, 4, 64, 64)      \
-    MATMUL(NAME, T, 8, 32, 32) MATMUL(NAME, T, 8, 64, 64)
-
+#define MATMUL(NAME, T, BITS)                                                              \
+    KERNEL(quantized_matmul_##NAME##_b##BITS##_32x32, quantized_matmul<T, BITS, 32, 32>)   \
+    KERNEL(quantized_matmul_##NAME##_b##BITS##_64x64, quantized_matmul<T, BITS, 64, 64>)
+#define MATMULS(NAME, T) MATMUL(NAME, T, 4) MATMUL(NAME, T, 8)
 FOR_TYPES(MATMULS)

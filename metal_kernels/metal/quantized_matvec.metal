@@ -102,11 +102,10 @@ template <typename T, int BITS, int ROWS>
     }
 }
 
-#define MATVEC(NAME, T, BITS, ROWS)                                                       \
-    template [[host_name("quantized_matvec_" NAME "_b" #BITS "_r" #ROWS)]] [[kernel]]     \
-    decltype(quantized_matvec<T, BITS, ROWS>) quantized_matvec<T, BITS, ROWS>;
-#define MATVECS(NAME, T)                                                                                        \
-    MATVEC(NAME, T, 4, 1) MATVEC(NAME, T, 4, 2) MATVEC(NAME, T, 4, 4) MATVEC(NAME, T, 4, 8)                     \
-    MATVEC(NAME, T, 8, 1) MATVEC(NAME, T, 8, 2) MATVEC(NAME, T, 8, 4) MATVEC(NAME, T, 8, 8)
-
+#define MATVEC(NAME, T, BITS)                                                       \
+    KERNEL(quantized_matvec_##NAME##_b##BITS##_r1, quantized_matvec<T, BITS, 1>)    \
+    KERNEL(quantized_matvec_##NAME##_b##BITS##_r2, quantized_matvec<T, BITS, 2>)    \
+    KERNEL(quantized_matvec_##NAME##_b##BITS##_r4, quantized_matvec<T, BITS, 4>)    \
+    KERNEL(quantized_matvec_##NAME##_b##BITS##_r8, quantized_matvec<T, BITS, 8>)
+#define MATVECS(NAME, T) MATVEC(NAME, T, 4) MATVEC(NAME, T, 8)
 FOR_TYPES(MATVECS)

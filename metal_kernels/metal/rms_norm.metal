@@ -9,7 +9,7 @@ constant int kHeld [[function_constant(1)]];  // vectors of four that a thread h
 constant constexpr int kMostHeld = 4;
 
 template <typename T>
-[[kernel]] void rms_norm(
+[[kernel, max_total_threads_per_threadgroup(1024)]] void rms_norm(
     device const T* x [[buffer(0)]],
     device const T* added [[buffer(1)]],
     device const T* weight [[buffer(2)]],
@@ -57,6 +57,5 @@ template <typename T>
     }
 }
 
-#define RMS_NORM(NAME, T) template [[host_name("rms_norm_" NAME)]] [[kernel]] decltype(rms_norm<T>) rms_norm<T>;
-
+#define RMS_NORM(NAME, T) KERNEL(rms_norm_##NAME, rms_norm<T>)
 FOR_TYPES(RMS_NORM)

@@ -26,6 +26,5 @@ template <typename T>
     }
 }
 
-#define ROPE(NAME, T) template [[host_name("rope_" NAME)]] [[kernel]] decltype(rope<T>) rope<T>;
-
+#define ROPE(NAME, T) KERNEL(rope_##NAME, rope<T>)
 FOR_TYPES(ROPE)

@@ -22,7 +22,5 @@ template <typename T>
     y[place] = T(kBias ? sum + float(bias[at.x]) : sum);
 }
 
-#define SPLIT_SUM(NAME, T) \
-    template [[host_name("split_sum_" NAME)]] [[kernel]] decltype(split_sum<T>) split_sum<T>;
-
+#define SPLIT_SUM(NAME, T) KERNEL(split_sum_##NAME, split_sum<T>)
 FOR_TYPES(SPLIT_SUM)

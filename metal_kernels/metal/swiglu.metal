@@ -17,6 +17,5 @@ template <typename T>
     }
 }
 
-#define SWIGLU(NAME, T) template [[host_name("swiglu_" NAME)]] [[kernel]] decltype(swiglu<T>) swiglu<T>;
-
+#define SWIGLU(NAME, T) KERNEL(swiglu_##NAME, swiglu<T>)
 FOR_TYPES(SWIGLU)

@@ -57,13 +57,10 @@ template <typename T, int BITS>
     }
 }
 
-#define WRITE(NAME, T, KEPT, S) \
-    template [[host_name("write_kv_" NAME "_" KEPT)]] [[kernel]] decltype(write_kv<T, S>) write_kv<T, S>;
-#define WRITE_GROUPS(NAME, T, KEPT, BITS)                            \
-    template [[host_name("write_kv_" NAME "_" KEPT)]] [[kernel]]     \
-    decltype(write_kv_groups<T, BITS>) write_kv_groups<T, BITS>;
-#define WRITES(NAME, T)                                                                        \
-    WRITE(NAME, T, "f32", float) WRITE(NAME, T, "f16", half) WRITE(NAME, T, "bf16", bfloat)    \
-    WRITE_GROUPS(NAME, T, "int8", 8) WRITE_GROUPS(NAME, T, "int4", 4)
-
+#define WRITES(NAME, T)                                   \
+    KERNEL(write_kv_##NAME##_f32, write_kv<T, float>)     \
+    KERNEL(write_kv_##NAME##_f16, write_kv<T, half>)      \
+    KERNEL(write_kv_##NAME##_bf16, write_kv<T, bfloat>)   \
+    KERNEL(write_kv_##NAME##_int8, write_kv_groups<T, 8>) \
+    KERNEL(write_kv_##NAME##_int4, write_kv_groups<T, 4>)
 FOR_TYPES(WRITES)

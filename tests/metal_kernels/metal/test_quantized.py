@@ -10,13 +10,13 @@ from metal_kernels._native import MetalLaunches
 from tests.metal_kernels.metal.device import NOTHING, TYPES, assert_close, given, held, launch, random, room
 
 
-def _weight(type_name, bits, group, outputs, inputs, bias=True):
+def quantized_weight(type_name, bits, group, outputs, inputs, bias=True):
     dense = random(1, (outputs, inputs), TYPES[type_name]) * inputs**-0.5
     own = random(2, (outputs,), TYPES[type_name]) if bias else None
     return QuantizedWeight(*mx.quantize(dense, group_size=group, bits=bits), bits, group, own)
 
 
-def _multiply(type_name, weight, x, outputs, experts=None, sources=None, rows=None):
+def multiply(type_name, weight, x, outputs, experts=None, sources=None, rows=None):
     """[rows, outputs], and the plan it was computed by."""
     rows = rows or x.shape[0]
     plan = MetalLaunches.quantized(
@@ -46,9 +46,9 @@ def _multiply(type_name, weight, x, outputs, experts=None, sources=None, rows=No
 @pytest.mark.parametrize(("group", "rows", "bias"), [(32, 1, True), (64, 2, False), (128, 3, True), (64, 8, True)])
 def test_few_rows(type_name, bits, group, rows, bias):
     # 13 outputs: the last simdgroup has a part of its four; 640 columns: its lanes have unlike shares.
-    weight = _weight(type_name, bits, group, 13, 640, bias)
+    weight = quantized_weight(type_name, bits, group, 13, 640, bias)
     x = random(3, (rows, 640), TYPES[type_name])
-    y, plan = _multiply(type_name, weight, x, 13)
+    y, plan = multiply(type_name, weight, x, 13)
     assert plan.multiply.file == "quantized_matvec"
     assert_close(y, reference.linear(x, weight))
 
@@ -59,18 +59,18 @@ def test_few_rows(type_name, bits, group, rows, bias):
     ("group", "rows", "outputs", "bias"), [(32, 9, 40, True), (64, 33, 32, False), (128, 40, 70, True)]
 )
 def test_many_rows(type_name, bits, group, rows, outputs, bias):
-    weight = _weight(type_name, bits, group, outputs, 128, bias)
+    weight = quantized_weight(type_name, bits, group, outputs, 128, bias)
     x = random(3, (rows, 128), TYPES[type_name])
-    y, plan = _multiply(type_name, weight, x, outputs)
+    y, plan = multiply(type_name, weight, x, outputs)
     assert plan.multiply.kernel.endswith("32x32")
     assert_close(y, reference.linear(x, weight))
 
 
 @pytest.mark.parametrize(("type_name", "bits"), [("f32", 4), ("f16", 8), ("bf16", 4)])
 def test_large_tiles(type_name, bits):
-    weight = _weight(type_name, bits, 64, 64 * 47 + 5, 64)
+    weight = quantized_weight(type_name, bits, 64, 64 * 47 + 5, 64)
     x = random(3, (65, 64), TYPES[type_name])
-    y, plan = _multiply(type_name, weight, x, 64 * 47 + 5)
+    y, plan = multiply(type_name, weight, x, 64 * 47 + 5)
     assert plan.multiply.kernel.endswith("64x64")
     assert_close(y, reference.linear(x, weight))
 
@@ -79,9 +79,9 @@ def test_large_tiles(type_name, bits):
 @pytest.mark.parametrize("rows", [1, 5, 12])
 @pytest.mark.parametrize("bias", [True, False])
 def test_columns_are_shared_out_where_there_is_little_else(type_name, rows, bias):
-    weight = _weight(type_name, 4, 64, 24, 2112, bias)
+    weight = quantized_weight(type_name, 4, 64, 24, 2112, bias)
     x = random(3, (rows, 2112), TYPES[type_name])
-    y, plan = _multiply(type_name, weight, x, 24)
+    y, plan = multiply(type_name, weight, x, 24)
     assert plan.splits > 1
     assert_close(y, reference.linear(x, weight))
 
@@ -92,7 +92,7 @@ def test_columns_are_shared_out_where_there_is_little_else(type_name, rows, bias
 def test_every_row_by_the_matrix_of_its_expert(type_name, bits, rows):
     """Of 5 experts one is not asked, and runs of the others end within tiles."""
     outputs, inputs, tokens = 20, 64, 7
-    weights = [_weight(type_name, bits, 32, outputs, inputs) for _ in range(5)]
+    weights = [quantized_weight(type_name, bits, 32, outputs, inputs) for _ in range(5)]
     weights = [QuantizedWeight(w.packed, w.scales + i, w.biases - i, bits, 32, w.bias) for i, w in enumerate(weights)]
     stacked = QuantizedWeight(
         *(mx.concatenate([getattr(w, part) for w in weights]) for part in ("packed", "scales", "biases")), bits, 32
@@ -101,7 +101,7 @@ def test_every_row_by_the_matrix_of_its_expert(type_name, bits, rows):
     experts = np.sort(rng.choice([0, 1, 2, 4], rows)).astype(np.uint32)
     sources = rng.integers(0, tokens, rows).astype(np.uint32)
     x = random(3, (tokens, inputs), TYPES[type_name])
-    y, plan = _multiply(type_name, stacked, x, outputs, experts, sources, rows)
+    y, plan = multiply(type_name, stacked, x, outputs, experts, sources, rows)
     assert plan.multiply.file == ("quantized_matvec" if rows <= 8 else "quantized_matmul")
     plain = [QuantizedWeight(w.packed, w.scales, w.biases, bits, 32) for w in weights]
     truth = [reference.linear(x[int(s)][None], plain[int(e)]) for s, e in zip(sources, experts, strict=True)]
