@@ -146,21 +146,3 @@ async def test_the_effect_of_a_change_stands_beside_it(launch: Launch) -> None:
         await rig.settle()
         assert "max_num_batched_tokens = 64: decode" in rig.screen_text()
         assert "s before" in rig.screen_text()
-
-
-async def test_a_change_is_judged_by_the_steps_around_it(launch: Launch) -> None:
-    async with launch(slower={"kernels=reference": 1.5}, script=lambda _: "word " * 400) as rig:
-        await rig.send("go")
-        await rig.run(40)
-        await go_to(rig, "kernels")
-        await rig.press("enter")
-        rig.app.screen.query_one(Input).value = "reference"
-        await rig.press("enter")
-        for steps, words in (
-            (3, "kernels auto → reference: too little like load to compare"),
-            (12, "kernels auto → reference: 50% slower in steps of like batches"),
-        ):
-            await rig.run(steps)
-            rig.app.screen.refresh_options()
-            await rig.settle()
-            assert words in " ".join(rig.screen_text().replace("│", " ").split())
