@@ -14,8 +14,7 @@ An app goes through an exchange like this:
     … parser.finish()
 
     rounds.answered(turn.id, whole_text)                # when the answer is complete
-    if rounds.phase is Phase.TOOLS:
-        await serve(rounds, context, ask, keep)         # in a task of the session; cancel it to stop everything
+    await serve(rounds, context, ask, keep)             # in a task of the session; cancel it to stop everything
     if rounds.phase is Phase.ANSWER:                    # the next prompt begins with all tokens of the last
         prompt = ChatPrompt((*messages, *rounds.messages()), toolbox.schemas)
     else: …                                             # Phase.OVER: rounds.outcome says how

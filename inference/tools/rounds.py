@@ -167,6 +167,11 @@ class Rounds:
         return first if first is not None and first.state is CallState.WAITING else None
 
     @property
+    def latest(self) -> tuple[Receipt, ...]:
+        """Those of the last answer's calls."""
+        return tuple(self.receipts[i] for i in self._rounds[-1].call_ids) if self._rounds else ()
+
+    @property
     def rounds(self) -> int:
         """How many answers with calls there were."""
         return len(self._rounds)

@@ -33,7 +33,7 @@ async def serve(rounds: Rounds, context: Context, ask: Ask, keep: Keep) -> None:
     If this task is cancelled, running calls are stopped, commands with all their children, and the rounds are over.
     """
     try:
-        for receipt in rounds.receipts.values():
+        for receipt in rounds.latest:
             await keep(receipt)
         while rounds.phase is Phase.TOOLS:
             if ready := rounds.ready:

@@ -358,8 +358,8 @@ FUNCTIONS: dict[str, tuple[Callable[..., Number], int, int]] = {
     "factorial": (_factorial, 1, 1),
     "gcd": (_integers(math.gcd), 2, _MANY),
     "lcm": (_integers(math.lcm), 2, _MANY),
-    "min": (min, 1, _MANY),
-    "max": (max, 1, _MANY),
+    "min": (lambda *xs: min(xs), 1, _MANY),
+    "max": (lambda *xs: max(xs), 1, _MANY),
     "sum": (_total, 1, _MANY),
     "avg": (lambda *xs: _total(*xs) / len(xs), 1, _MANY),
 }

@@ -17,6 +17,7 @@ import secrets as random_names
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -36,6 +37,8 @@ MAX_OUTPUT = 1_000_000
 MAX_ARGUMENTS = 200
 KEPT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SYSTEMROOT")
 MARK = "GLASSCHAT_COMMAND"
+_POLL = 0.02
+"""Seconds between two looks at a running program."""
 _SHELL_SIGNS = re.compile(r"[();<>|&]+")
 _LAUNCHERS = frozenset(["sh", "bash", "zsh", "dash", "fish", "env", "sudo", "doas", "xargs", "nohup", "setsid"])
 
@@ -65,31 +68,21 @@ async def run_command(
     environment = scrubbed(os.environ)
     program = _program(arguments[0], workspace, environment)
     mark = random_names.token_hex(8)
-    began = time.monotonic()
-    try:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            *arguments[1:],
-            cwd=workspace.root,
-            env={**environment, MARK: mark},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        raise ToolError(f"{visible(arguments[0])} can't be started: {error}") from None
-    assert process.stdout is not None
     output = bytearray()
-    ending = ""
+    began = time.monotonic()
+    reading, writing = os.pipe()
     try:
-        async with asyncio.timeout(seconds):
-            ending = await _until_end(process, output)
-    except TimeoutError:
-        ending = f"killed after {seconds} s"
+        os.set_blocking(reading, False)
+        process = _start([program, *arguments[1:]], workspace, {**environment, MARK: mark}, writing)
+        try:
+            ending = await _until_end(process, reading, output, began + seconds)
+        finally:
+            # Without an await: this also runs when the call is cancelled.
+            kill_all(process.pid, mark)
+            process.wait()
+        _drain(reading, output)
     finally:
-        kill_all(process.pid, mark)
-        await asyncio.shield(process.wait())
+        os.close(reading)
     took = time.monotonic() - began
     shown = bytes(output[:MAX_OUTPUT]).decode("utf-8", errors="replace").rstrip("\n")
     ending = ending or _exit(process.returncode)
@@ -146,28 +139,48 @@ def _marked(mark: str) -> list[int]:
     return found
 
 
-async def _until_end(process: asyncio.subprocess.Process, output: bytearray) -> str:
-    """Read until the program ends, though a child of it may keep the pipe open. What ended it, if it did not itself."""
-    assert process.stdout is not None
-    ended = asyncio.ensure_future(process.wait())
+def _start(
+    arguments: list[str], workspace: Workspace, environment: dict[str, str], writing: int
+) -> subprocess.Popen[bytes]:
+    """The program, in a session and process group of its own; our end of its output is closed."""
     try:
-        while True:
-            piece = asyncio.ensure_future(process.stdout.read(65536))
-            await asyncio.wait((piece, ended), return_when=asyncio.FIRST_COMPLETED)
-            if not piece.done():
-                # It has ended, and what it wrote before is in the pipe.
-                await asyncio.wait((piece,), timeout=0.1)
-            if not piece.done():
-                piece.cancel()
-                return ""
-            if not (found := piece.result()):
-                await ended
-                return ""
-            output += found
-            if len(output) > MAX_OUTPUT:
-                return f"killed after {MAX_OUTPUT:,} bytes of output"
+        return subprocess.Popen(
+            arguments,
+            cwd=workspace.root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=writing,
+            stderr=writing,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ToolError(f"{visible(arguments[0])} can't be started: {error}") from None
     finally:
-        ended.cancel()
+        os.close(writing)
+
+
+async def _until_end(process: subprocess.Popen[bytes], reading: int, output: bytearray, deadline: float) -> str:
+    """Read until the program ends; that the pipe stays open in a child of it does not count. What ended it, if not
+    itself.
+
+    Polled, because the process of asyncio waits for the end of the pipe too, and for ever where nobody reads it.
+    """
+    while True:
+        _drain(reading, output)
+        if process.poll() is not None:
+            return ""
+        if len(output) > MAX_OUTPUT:
+            return f"killed after {MAX_OUTPUT:,} bytes of output"
+        if time.monotonic() >= deadline:
+            return "killed: its time was up"
+        await asyncio.sleep(_POLL)
+
+
+def _drain(reading: int, output: bytearray) -> None:
+    """Take what the pipe holds, up to a little more than the limit."""
+    with contextlib.suppress(BlockingIOError):
+        while len(output) <= MAX_OUTPUT and (piece := os.read(reading, 65536)):
+            output += piece
 
 
 def _program(name: str, workspace: Workspace, environment: dict[str, str]) -> str:
@@ -192,7 +205,8 @@ def _warnings(arguments: list[str], workspace: Workspace) -> list[str]:
     """What the user should see before saying yes."""
     found = []
     for argument in arguments[1:]:
-        for piece in (argument, argument.partition("=")[2]):
+        value = argument.partition("=")[2]
+        for piece in (value,) if argument.startswith("-") else (argument, value):
             parts = [part for part in piece.split("/") if part]
             if not parts:
                 continue
