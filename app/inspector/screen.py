@@ -22,7 +22,7 @@ from app.inspector.log import TITLE as LOG_TITLE
 from app.inspector.log import EventLog
 from app.inspector.story import Story
 from app.paint import Line, Painted
-from app.panels import batch
+from app.panels import batch, drafts
 from app.panels.draw import Panel
 from app.panels.telemetry import Snapshot, Telemetry
 from app.watch import EngineWatch
@@ -112,6 +112,7 @@ class InspectorScreen(Screen[None]):
         Binding("s", "session(1)", "Session"),
         Binding("a", "all", "All sessions"),
         Binding("b", "breakpoint", "Breakpoint"),
+        Binding("d", "drafts", "Drafts"),
     ]
     AUTO_FOCUS = "Map"
     CSS = """
@@ -120,11 +121,16 @@ class InspectorScreen(Screen[None]):
     InspectorScreen #right { width: 56; }
     InspectorScreen Map, InspectorScreen #queue, InspectorScreen #log { height: 1fr; }
     InspectorScreen #block { height: 10; }
-    InspectorScreen #phases { height: 7; }
+    InspectorScreen #drafts { height: 11; }
+    InspectorScreen .drafts Map, InspectorScreen .drafts #block { display: none; }
+    InspectorScreen .drafts #drafts { height: 1fr; }
+    InspectorScreen #phases { height: 8; }
     InspectorScreen #batch { height: 10; }
     InspectorScreen .narrow #right { width: 36; }
     InspectorScreen .narrow #block { height: 8; }
     InspectorScreen .narrow #log, InspectorScreen .narrow #batch { display: none; }
+    InspectorScreen .narrow #drafts { display: none; }
+    InspectorScreen .narrow.drafts #drafts { display: block; }
     InspectorScreen #hint { height: 1; padding: 0 1; color: $text-muted; }
     """
 
@@ -154,13 +160,14 @@ class InspectorScreen(Screen[None]):
             with Vertical(id="left"):
                 yield Map(self._map, self.show)
                 yield Panel("Block", "under the cursor", self._describe, id="block")
+                yield Panel(drafts.TITLE, drafts.LEGEND, self._drafts, id="drafts")
             with Vertical(id="right"):
                 yield Panel(queue.TITLE, queue.LEGEND, self._requests, id="queue")
                 yield Panel(batch.TITLE, batch.LEGEND, batch.draw, id="batch")
                 yield Panel(phases.TITLE, phases.LEGEND, phases.draw, id="phases")
                 yield Panel(LOG_TITLE, LOG_LEGEND, self._log.draw, id="log")
         yield Static(
-            "Arrows block · S session, A all · B breakpoint · F5 pause · F6 step · Esc back",
+            "Arrows block  S session  A all  B break  D drafts  F5 pause  F6 step  Esc back",
             id="hint",
         )
 
@@ -191,6 +198,9 @@ class InspectorScreen(Screen[None]):
     def _describe(self, snapshot: object, width: int, height: int) -> list[Line]:
         return blocks.describe(self._map, self._block_map.cursor, width, height)
 
+    def _drafts(self, snapshot: Snapshot, width: int, height: int) -> list[Line]:
+        return drafts.draw(snapshot, self._watch.options, width, height)
+
     def _requests(self, snapshot: Snapshot, width: int, height: int) -> list[Line]:
         """All live requests, or all about one session's."""
         if self._block_map.only:
@@ -219,6 +229,14 @@ class InspectorScreen(Screen[None]):
         self.notify(
             self._change_breakpoint(session) if session else "S chooses the session to pause for.", markup=False
         )
+
+    def action_drafts(self) -> None:
+        """Speculative decoding in the place of the blocks, and the blocks back."""
+        panels = self.query_one("#panels")
+        panels.toggle_class("drafts")
+        if not panels.has_class("drafts"):
+            self._block_map.focus()
+        self.call_after_refresh(self.show)
 
     def action_pause(self) -> None:
         self._pause()

@@ -113,7 +113,7 @@ def _moment(moment: Moment, width: int) -> Line:
         return [(step, "dim"), (fit(f"nothing: {moment.why}", width - 7), "warn")]
     end = f" · {moment.why}" if moment.why else ""
     if moment.drafts:
-        text = f"1 decode + {moment.drafts} drafts after {moment.before} gave {moment.gained}{end}"
+        text = f"1 + {moment.drafts} drafts gave {moment.gained} after {moment.before}{end}"
         return [(step, "dim"), (fit(text, width - 7), "draft")]
     what = "prefill" if moment.prefill else "decode"
     return [(step, "dim"), (fit(f"{moment.tokens} {what} after {moment.before}{end}", width - 7), what)]

@@ -10,7 +10,7 @@ from textual.strip import Strip
 from app.paint import Line, Painted
 from app.panels.telemetry import Snapshot
 
-PREFILL, DECODE, DRAFT = "▓", "▒", "░"
+PREFILL, DECODE, DRAFT = "▓", "▒", "▚"
 USED, EMPTY = "■", "·"
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 

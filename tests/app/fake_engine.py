@@ -37,6 +37,7 @@ from inference.protocol import (
     Resume,
     Scheduled,
     SetBreakpoints,
+    Speculation,
     Started,
     Stepping,
     StepRecord,
@@ -46,6 +47,7 @@ from inference.protocol import (
     TokenPrompt,
     Unscheduled,
     Until,
+    Verified,
     WaitReason,
 )
 
@@ -74,6 +76,18 @@ _TOKEN = re.compile(r"\s*\S+\s?|\s+")
 
 def tokens(text: str) -> list[str]:
     return _TOKEN.findall(text)
+
+
+def accepted(place: int, drafts: int) -> int:
+    """How many of so many drafts at a place of the answer are right: now more, now fewer."""
+    return (place * 7 + 3) % (drafts + 1)
+
+
+def _decided(config: EngineConfig) -> Speculation:
+    depth = config.num_speculative_tokens
+    rates = tuple(0.9 * 0.92**place for place in range(depth))
+    reason = f"{1 + depth} tokens take 1.3 times as long as one and give 3.1"
+    return Speculation(config.speculation, depth, reason, rates, 3.1, depth)
 
 
 @dataclass
@@ -112,6 +126,8 @@ class FakeEngine:
     silence: float = 0.0
     step: int = 0
     recording: str = ""
+    draft: str = ""
+    """The draft model's name; without one nobody drafts. Of its guesses as many are right as `accepted` says."""
     left: int | None = None
     """Steps before it pauses; conditions are not understood, and breakpoints kept but not looked for."""
     breakpoints: tuple[Until, ...] = ()
@@ -202,7 +218,9 @@ class FakeEngine:
     # --- what a test makes happen -----------------------------------------------------------------------------------
 
     def become_ready(self) -> None:
-        self.events.append(Ready(MODEL, self.options(), self.num_blocks, MODEL.context_length))
+        self.events.append(
+            Ready(replace(MODEL, draft=self.draft), self.options(), self.num_blocks, MODEL.context_length)
+        )
 
     def die(self, message: str = "the engine was killed by SIGKILL", *, restartable: bool = True) -> None:
         self.alive = False
@@ -225,10 +243,23 @@ class FakeEngine:
             effective, reason = requested, ""
             if f.name == "num_kv_blocks":
                 effective, reason = str(self.num_blocks), "a quarter of the free memory"
+            if f.name == "draft":
+                effective, reason = self.draft or "none", "" if self.draft else "this model has none that comes with it"
+            if f.name == "speculation":
+                effective, reason = self.drafting, "there is no draft model: start with --draft, or choose ngram"
+                reason = reason if self.drafting != requested == "auto" and not self.draft else ""
             if f.name == "kernels" and requested == "auto":
                 effective, reason = "mlx", "the fused operations agree with the reference on this device"
             states.append(OptionState(f.name, requested, effective, reason, f.metadata["live"]))
         return tuple(states)
+
+    @property
+    def drafting(self) -> str:
+        """Who drafts, whatever is asked for: a draft model only where there is one."""
+        asked = self.config.speculation
+        if asked in ("off", "ngram"):
+            return asked
+        return "draft" if self.draft else "off"
 
     def _count(self, prompt: Prompt) -> int:
         if isinstance(prompt, TokenPrompt):
@@ -276,6 +307,10 @@ class FakeEngine:
         scheduled: list[Scheduled] = []
         unscheduled: list[Unscheduled] = []
         finished: list[tuple[str, FinishReason]] = []
+        verified: list[Verified] = []
+        config = replace(self.config, speculation=self.drafting)
+        depth = config.num_speculative_tokens if config.speculation != "off" else 0
+        decoding = any(r.computed >= r.prompt for r in self.running.values())
         ordered = sorted(self.running.values(), key=lambda r: r.computed < r.prompt)
         for place, request in enumerate(ordered):
             id, session = request.command.request_id, request.command.session
@@ -289,13 +324,19 @@ class FakeEngine:
                 continue
             budget -= given
             samples = given >= missing
-            scheduled.append(Scheduled(id, session, given, request.computed, missing > 0, samples))
-            request.computed += given
-            if samples and request.output < len(request.answer):
-                self.events.append(Delta(id, request.answer[request.output], (request.output,)))
+            most = min(request.command.params.max_tokens or len(request.answer), len(request.answer))
+            drafts = min(depth, budget, most - request.output - 1) if missing <= 0 else 0
+            budget -= drafts
+            scheduled.append(Scheduled(id, session, given + drafts, request.computed, missing > 0, samples, drafts))
+            right = accepted(request.output, drafts)
+            request.computed += given + right
+            if drafts:
+                verified.append(Verified(id, session, drafts, right, right + 1))
+            for token in range(right + 1) if samples and request.output < most else ():
+                text = request.answer[request.output]
+                self.events.append(Delta(id, text, (request.output,), drafted=token < right))
                 request.output += 1
-            most = request.command.params.max_tokens or len(request.answer)
-            if request.output >= min(most, len(request.answer)):
+            if request.output >= most:
                 finished.append((id, FinishReason.STOP))
         for id, reason in finished:
             self._finish(self.running.pop(id), reason)
@@ -314,8 +355,9 @@ class FakeEngine:
                 self.step, self.step * self.step_seconds, tuple(scheduled), tuple(unscheduled), (), tuple(finished),
                 rows,
                 BlockCounts(self.num_blocks, used, self.num_blocks - used),
-                PhaseTimes(0.001, 0.001, self._seconds() - 0.004, 0.001, 0.001), self.config,
-                changed_blocks=changed,
+                PhaseTimes(0.001, 0.001, self._seconds() - 0.004, 0.001, 0.001, 0.003 if verified else 0.0), config,
+                changed_blocks=changed, verified=tuple(verified),
+                speculation=_decided(config) if depth and decoding else None,
             )
         )  # fmt: skip
         if self.left == 0:

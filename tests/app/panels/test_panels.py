@@ -86,10 +86,10 @@ def test_batch_shows_drafts_between_decode_and_prefill() -> None:
     )
     lines = text_of(batch.draw(drafting, 48, 12)).splitlines()
     column = [line[-1] for line in lines if "▏" in line]
-    assert "".join(column) == "▓" * column.count("▓") + "░" * column.count("░") + "▒" * column.count("▒")
-    assert set(column) == set("▓░▒")
-    assert "step 7 55 tokens in 24 ms ▓ 40 ▒ 3 ░ 12" in text_of(batch.draw(drafting, 48, 12))
-    assert "code       ▒░ 5" in text_of(batch.draw(drafting, 48, 12))
+    assert "".join(column) == "▓" * column.count("▓") + "▚" * column.count("▚") + "▒" * column.count("▒")
+    assert set(column) == set("▓▚▒")
+    assert "step 7 55 tokens in 24 ms ▓ 40 ▒ 3 ▚ 12" in text_of(batch.draw(drafting, 48, 12))
+    assert "code       ▒▚ 5" in text_of(batch.draw(drafting, 48, 12))
 
 
 @given(st.integers(0, 3), st.integers(0, 90), st.integers(0, 900), st.integers(3, 12))
