@@ -1,5 +1,6 @@
 """Runs Metal kernels on a machine without Metal, and watches what their threads do. A test tool: see README.md."""
 
+from metal_kernels.emulator import mutation
 from metal_kernels.emulator.arrays import BFloat16, Output
 from metal_kernels.emulator.library import CompileError, Launch, Library, Report, compile
 from metal_kernels.emulator.lint import Finding, lint
@@ -19,4 +20,5 @@ __all__ = [
     "Report",
     "compile",
     "lint",
+    "mutation",
 ]

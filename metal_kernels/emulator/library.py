@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,17 +88,21 @@ def compile(
     path: str | Path | Sequence[str | Path],
     include_dirs: Sequence[str | Path] = (),
     checked: bool = True,
+    only: Collection[str] = (),
     drop_barrier: int = -1,
 ) -> Library:
     """Compiles Metal files, each for itself, as one library.
 
     Without `checked` kernels run several times faster and nothing is reported but what threads wait for in vain.
-    `drop_barrier` leaves out one barrier of a single file, as `mutation` does. Raises CompileError, and
-    MissingCompiler where there is none.
+    `only` are the kernels to compile, if not all: each instance of a template takes its time. `drop_barrier` leaves
+    out one barrier of a single file, as `mutation` does. Raises CompileError, and MissingCompiler where there is none.
     """
     paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(p) for p in path]
     includes = [Path(directory) for directory in include_dirs]
-    return Library([_Unit(p, includes, checked, drop_barrier) for p in paths])
+    units = [_Unit(p, includes, checked, only, drop_barrier) for p in paths]
+    if missing := sorted(set(only).difference(*(unit.kernels for unit in units))):
+        raise CompileError(f"{', '.join(map(str, paths))}: there is no kernel {missing[0]}")
+    return Library(units)
 
 
 def read_program(path: Path, include_dirs: Sequence[Path], drop_barrier: int = -1) -> Program:
@@ -107,13 +111,22 @@ def read_program(path: Path, include_dirs: Sequence[Path], drop_barrier: int = -
         raise CompileError(f"{path}: there is no such file")
     try:
         return Program(toolchain.preprocess(path, include_dirs), drop_barrier)
-    except (toolchain.Refused, SourceError) as error:
+    except toolchain.Refused as refused:
+        raise _compile_error(refused) from None
+    except SourceError as error:
         raise CompileError(str(error)) from None
 
 
-def whole_text(program: Program) -> str:
-    """What clang compiles: the shim, the rewritten source, and one entry point for each kernel."""
-    return _PROLOGUE + program.text + _EPILOGUE + "".join(_entry(i, k) for i, k in enumerate(program.kernels.values()))
+def _compile_error(refused: toolchain.Refused) -> CompileError:
+    """A line for each error; all that the compiler said where none of it is about the source."""
+    errors = toolchain.errors_in(str(refused))
+    return CompileError("\n".join(f"{file}:{line}: {message}" for file, line, message in errors) or str(refused))
+
+
+def whole_text(program: Program, kernels: Iterable[Kernel] | None = None) -> str:
+    """What clang compiles: the shim, the rewritten source, and one entry point for each kernel, or some of them."""
+    wanted = program.kernels.values() if kernels is None else kernels
+    return _PROLOGUE + program.text + _EPILOGUE + "".join(_entry(i, kernel) for i, kernel in enumerate(wanted))
 
 
 def _entry(number: int, kernel: Kernel) -> str:
@@ -140,17 +153,20 @@ def _entry(number: int, kernel: Kernel) -> str:
 class _Unit:
     """One file's library."""
 
-    def __init__(self, path: Path, include_dirs: Sequence[Path], checked: bool, drop_barrier: int) -> None:
+    def __init__(
+        self, path: Path, include_dirs: Sequence[Path], checked: bool, only: Collection[str], drop_barrier: int
+    ) -> None:
         self.program = read_program(path, include_dirs, drop_barrier)
         self.checked = checked
+        self.kernels = {name: k for name, k in self.program.kernels.items() if not only or name in only}
         try:
-            self.file = toolchain.compile_kernels(whole_text(self.program), checked)
-        except toolchain.Refused as error:
-            raise CompileError(str(error)) from None
+            self.file = toolchain.compile_kernels(whole_text(self.program, self.kernels.values()), checked)
+        except toolchain.Refused as refused:
+            raise _compile_error(refused) from None
         self.code = ctypes.CDLL(str(self.file))
         self.code.emu_launch.argtypes = [ctypes.POINTER(_Launch)]
         self.code.emu_set_constant.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
-        self.number = {name: i for i, name in enumerate(self.program.kernels)}
+        self.number = {name: i for i, name in enumerate(self.kernels)}
 
 
 class _Buffer(ctypes.Structure):
@@ -197,13 +213,13 @@ class Library:
     """Kernels, by the names that a host would ask a Metal library for."""
 
     def __init__(self, units: Sequence[_Unit]) -> None:
-        self._units = {name: unit for unit in units for name in unit.program.kernels}
-        if len(self._units) != sum(len(unit.program.kernels) for unit in units):
+        self._units = {name: unit for unit in units for name in unit.kernels}
+        if len(self._units) != sum(len(unit.kernels) for unit in units):
             raise CompileError("the files have kernels of the same name")
 
     @property
     def kernels(self) -> Mapping[str, Kernel]:
-        return {name: unit.program.kernels[name] for name, unit in self._units.items()}
+        return {name: unit.kernels[name] for name, unit in self._units.items()}
 
     def launch(
         self,
@@ -233,7 +249,7 @@ class Library:
         if name not in self._units:
             raise ValueError(f"there is no kernel {name}; there are {', '.join(sorted(self._units)) or 'none'}")
         unit = self._units[name]
-        kernel = unit.program.kernels[name]
+        kernel = unit.kernels[name]
         sizes = _three(grid, "grid"), _three(threadgroup, "threadgroup")
         threads = int(np.prod(sizes[1]))
         if threads > min(_MOST_THREADS, kernel.max_threads):

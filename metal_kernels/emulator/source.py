@@ -242,7 +242,7 @@ class Program:
         word, after = source.words[i], source.word(i + 1)
         if word == "template" and after == "[[":
             return self._instantiation(i)
-        if (word == "kernel" and after == "void") or word == "[[":
+        if word in ("kernel", "[["):
             return self._kernel(i) if self._begins_kernel(i) else self._attribute(i)
         if word == "threadgroup":
             return self._threadgroup(i)
@@ -285,14 +285,12 @@ class Program:
         return source.word(i) == "kernel"
 
     def _kernel(self, i: int) -> int:
-        source = self.source
-        head = source.find("void", i)
-        end = head
-        while source.word(end + 2) == "[[":  # attributes may stand between `void` and the name
-            raise source.error("attributes stand before `void`", end)
+        source, head = self.source, i
+        while source.word(head) in ("[[", "kernel"):
+            head = source.closing(head) + 1 if source.word(head) == "[[" else head + 1
         name, opening = source.word(head + 1), head + 2
-        if source.word(opening) != "(":
-            raise source.error("a kernel is `void` and has parameters", head)
+        if source.word(head) != "void" or source.word(opening) != "(":
+            raise source.error("a kernel is `void` and has a name and parameters", head)
         said = attributes(source.words[i:head])
         self._remove(i, head - 1)
         last = source.closing(opening)

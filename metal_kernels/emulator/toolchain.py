@@ -189,6 +189,25 @@ def check_syntax(text: str, define: str) -> str:
     return answer.read_text()
 
 
+_MESSAGE = re.compile(r"^(?P<file>.+?):(?P<line>\d+):\d+: (?P<what>fatal error|error|note): (?P<text>.*)$")
+
+
+def errors_in(said: str) -> list[tuple[str, int, str]]:
+    """Clang's errors by file and line: one in the shim belongs to the line of the source that led there."""
+    found: list[tuple[str, int, str]] = []
+    message = ""
+    for line in said.splitlines():
+        part = _MESSAGE.match(line)
+        if not part:
+            continue
+        if part["what"] != "note":
+            message = part["text"]
+        if message and not part["file"].startswith((str(HERE), "entry points", "<")):
+            found.append((part["file"], int(part["line"]), message))
+            message = ""
+    return found
+
+
 def lines_of(library: Path, codes: Sequence[int], ours: str) -> dict[int, tuple[str, int]]:
     """The file and line of each offset in a library, of the innermost function that is not `ours`."""
     tool = shutil.which("addr2line") or shutil.which("llvm-addr2line")
