@@ -6,8 +6,14 @@ import argparse
 import json
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from app.commands.options import add_engine, add_model, comma_list, engine_config, positive
+
+if TYPE_CHECKING:
+    from inference.bench.drafting import DraftingReport
+    from inference.bench.run import Report
+    from inference.protocol import EngineConfig
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,6 +41,12 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="measure, too, what three sessions notice of a prompt of N tokens that comes while they are answered, "
         "with decode_slowdown 2 and without",
     )
+    parser.add_argument(
+        "--compare-speculation",
+        action="store_true",
+        help="measure something else: the same questions answered plainly and by each way of drafting, in turns, at "
+        "each number of sessions, greedy and with temperature 0.8 (--gen-tokens is then the longest answer)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     # What is measured is how fast prompts are read, not how politely; `--long-prompt` compares both.
     add_engine(parser, decode_slowdown=0)
@@ -45,9 +57,15 @@ def main(args: argparse.Namespace) -> int:
     config = engine_config(args)
     config = replace(config, max_num_seqs=max(config.max_num_seqs, *args.concurrency))
 
+    report = _compare_speculation(args, config) if args.compare_speculation else _bench(args, config)
+    print(json.dumps(report.as_json(), indent=2) if args.json else report.as_table())
+    return 0
+
+
+def _bench(args: argparse.Namespace, config: EngineConfig) -> Report:
     from inference.bench.run import bench
 
-    report = bench(
+    return bench(
         args.model,
         config,
         prompt_tokens=args.prompt_tokens,
@@ -57,7 +75,23 @@ def main(args: argparse.Namespace) -> int:
         seed=args.seed,
         peers=args.compare,
         long_prompt=args.long_prompt,
-        progress=lambda what: print(what, file=sys.stderr),
+        progress=_tell,
     )
-    print(json.dumps(report.as_json(), indent=2) if args.json else report.as_table())
-    return 0
+
+
+def _compare_speculation(args: argparse.Namespace, config: EngineConfig) -> DraftingReport:
+    from inference.bench.drafting import bench_drafting
+
+    return bench_drafting(
+        args.model,
+        config,
+        gen_tokens=args.gen_tokens,
+        concurrency=args.concurrency,
+        runs=args.runs,
+        seed=args.seed,
+        progress=_tell,
+    )
+
+
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr)

@@ -12,7 +12,7 @@ from inference.bench.intrusion import SESSIONS
 from inference.bench.measure import Result, Spread
 from inference.bench.operations import StepTimes
 from inference.machine import core_count, processor_name
-from inference.protocol import PhaseTimes
+from inference.protocol import ModelInfo, OptionState, PhaseTimes
 
 if TYPE_CHECKING:
     from inference.bench.run import Report
@@ -56,20 +56,15 @@ def as_json(report: Report) -> dict[str, object]:
 
 def as_table(report: Report) -> str:
     """The results with their spread, what they were measured on, and where a step's time went."""
-    where, model, options, results = machine(), report.model, report.options, report.results
-    differing = [f"{o.name}: {o.effective} instead of {o.requested} ({o.reason})" for o in options if o.reason]
+    model, options, results = report.model, report.options, report.results
     memory = report.memory
     lines = [
-        f"model    {model.name}, {model.num_parameters / 1e6:.1f} M parameters, {model.weight_bytes / 1e6:.0f} MB, "
-        f"quantization {model.quantization}",
-        f"machine  {where['processor']}, {where['cores']} cores, {where['system']}, mlx {where['mlx']}",
-        "options  " + ", ".join(f"{o.name}={o.effective}" for o in options),
-        *(f"         {line}" for line in differing),
+        *heading(model, options),
         f"runs     {report.runs} after one to warm up: median (lowest to highest)",
         f"memory   {memory.peak / 1e6:.0f} MB at the most: weights {memory.weights / 1e6:.0f}, KV pool "
         f"{memory.pool / 1e6:.0f}, the rest {memory.rest / 1e6:.0f}",
         "",
-        *_columns(
+        *columns(
             [
                 ["sessions", "prompt", "output", "prefill tok/s", "decode tok/s", "TTFT", "ITL p50", "ITL p95"],
                 *(_row(result) for result in results),
@@ -89,6 +84,19 @@ def as_table(report: Report) -> str:
     return "\n".join(lines)
 
 
+def heading(model: ModelInfo, options: Sequence[OptionState]) -> list[str]:
+    """What was measured, on what and with which options."""
+    where = machine()
+    differing = [f"{o.name}: {o.effective} instead of {o.requested} ({o.reason})" for o in options if o.reason]
+    return [
+        f"model    {model.name}, {model.num_parameters / 1e6:.1f} M parameters, {model.weight_bytes / 1e6:.0f} MB, "
+        f"quantization {model.quantization}",
+        f"machine  {where['processor']}, {where['cores']} cores, {where['system']}, mlx {where['mlx']}",
+        "options  " + ", ".join(f"{o.name}={o.effective}" for o in options),
+        *(f"         {line}" for line in differing),
+    ]
+
+
 def _intrusion_lines(report: Report) -> list[str]:
     if not report.intrusions:
         return []
@@ -97,7 +105,7 @@ def _intrusion_lines(report: Report) -> list[str]:
             str(each.slowdown) if each.slowdown else "no limit",
             duration(each.alone.median),
             duration(each.beside.median),
-            _ratio(each.ratio),
+            ratio(each.ratio),
             duration(each.longest.median),
             duration(each.ttft.median),
         ]
@@ -107,7 +115,7 @@ def _intrusion_lines(report: Report) -> list[str]:
     return [
         f"{SESSIONS} sessions are being answered when a prompt of {report.intrusions[0].prompt_tokens} tokens comes:",
         "",
-        *_columns([head, *rows]),
+        *columns([head, *rows]),
         "",
     ]
 
@@ -119,10 +127,10 @@ def _comparison_lines(report: Report) -> list[str]:
         [
             each.peer,
             str(each.workload.concurrency),
-            _speed(each.prefill_speed),
-            _speed(each.decode_speed),
-            _ratio(each.prefill_ratio),
-            _ratio(each.decode_ratio),
+            speed(each.prefill_speed),
+            speed(each.decode_speed),
+            ratio(each.prefill_ratio),
+            ratio(each.decode_ratio),
         ]
         for each in report.comparisons
     ]
@@ -130,14 +138,15 @@ def _comparison_lines(report: Report) -> list[str]:
     return [
         "in turns with others, on the same workload; a ratio is ours by theirs, run by run:",
         "",
-        *_columns([["peer", "sessions", "its prefill tok/s", "its decode tok/s", "prefill", "decode"], *rows]),
+        *columns([["peer", "sessions", "its prefill tok/s", "its decode tok/s", "prefill", "decode"], *rows]),
         "",
         *named,
         "",
     ]
 
 
-def _ratio(spread: Spread) -> str:
+def ratio(spread: Spread) -> str:
+    """One figure by another, for people."""
     return f"{spread.median:.2f} times ({spread.low:.2f} to {spread.high:.2f})"
 
 
@@ -158,7 +167,7 @@ def _limit_lines(report: Report) -> list[str]:
         f"this machine reads {limits.read_bandwidth / 1e9:.1f} GB/s and computes {limits.peak / 1e9:.0f} GFLOP/s "
         f"({limits.peak_of}); of that, reached:",
         "",
-        *_columns([["sessions", "a decode reads", "reading", "and computes", "computing", "prefill computing"], *rows]),
+        *columns([["sessions", "a decode reads", "reading", "and computes", "computing", "prefill computing"], *rows]),
     ]
 
 
@@ -175,7 +184,7 @@ def _operation_lines(step: StepTimes) -> list[str]:
     ]
     return [
         f"{step.title}: {duration(step.together)} in one go; operation by operation:",
-        *_columns([["operation", "by", "calls", "time", "share"], *rows]),
+        *columns([["operation", "by", "calls", "time", "share"], *rows]),
     ]
 
 
@@ -185,13 +194,14 @@ def _row(result: Result) -> list[str]:
         str(work.concurrency),
         str(work.prompt_tokens),
         str(work.gen_tokens),
-        _speed(result.prefill_speed),
-        _speed(result.decode_speed),
+        speed(result.prefill_speed),
+        speed(result.decode_speed),
         *(f"{duration(value.median)}" for value in (result.ttft, result.itl_p50, result.itl_p95)),
     ]
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table whose cells end at the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
@@ -204,7 +214,8 @@ def _phase_lines(phases: PhaseTimes) -> list[str]:
     ]
 
 
-def _speed(spread: Spread) -> str:
+def speed(spread: Spread) -> str:
+    """Tokens per second, for people."""
     return f"{spread.median:.1f} ({spread.low:.1f} to {spread.high:.1f})"
 
 
