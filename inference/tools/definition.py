@@ -70,7 +70,8 @@ class Tool:
     preview: Callable[..., Preview] | None = None
     """Takes what the function takes. Without one, the arguments are shown."""
     scope: Callable[..., str] | None = None
-    """Takes the function's arguments without context: what a yes for the session allows. Default: the whole tool."""
+    """Takes the function's arguments without context: what a yes for the session allows. Default: the whole tool. May
+    raise `ToolError` for arguments that can't be run at all."""
     timeout: float = DEFAULT_TIMEOUT
     source: str = "built in"
     """Where it comes from: "built in", a file, a package, or an MCP server."""

@@ -21,7 +21,7 @@ from enum import StrEnum
 
 from inference.protocol import Message
 from inference.tools.calls import Call, CallError, arguments_digest, call_id
-from inference.tools.definition import Effect
+from inference.tools.definition import Effect, ToolError
 from inference.tools.markup import Answer, parse_answer
 from inference.tools.receipts import CallState, Decision, Grants, Receipt
 from inference.tools.results import Result, result_of_error
@@ -216,8 +216,8 @@ class Rounds:
             names = ", ".join(self.toolbox.names) or "none"
             return self._refuse(answer_id, call, f"there is no tool {call.name!r}; the tools are: {names}")
         try:
-            checked = tool.check(call.arguments)
-        except CallError as error:
+            grant = tool.grant_key(tool.check(call.arguments))
+        except (CallError, ToolError) as error:
             return replace(self._refuse(answer_id, call, str(error)), tool=tool.name, effect=tool.effect)
         receipt = Receipt(
             call_id(answer_id, call.index),
@@ -230,7 +230,7 @@ class Rounds:
         )
         if not tool.asks:
             return receipt
-        standing = self.grants.standing(tool.grant_key(checked))
+        standing = self.grants.standing(grant)
         if standing is Decision.NEVER:
             refusal = result_of_error("the user said no to calls like this one for the whole session")
             return _ended(replace(receipt, decision=standing), CallState.DENIED, refusal)

@@ -46,6 +46,7 @@ _LAUNCHERS = frozenset(["sh", "bash", "zsh", "dash", "fish", "env", "sudo", "doa
 def _preview(command: str, context: Context, seconds: int) -> Preview:
     workspace = workspace_of(context)
     arguments = split(command)
+    _program(arguments[0], workspace, scrubbed(os.environ))  # nobody need be asked about what isn't there
     shown = [f"{number}: {visible(argument)!r}" for number, argument in enumerate(arguments)]
     text = "\n".join([visible(shlex.join(arguments)), "", "its arguments, one by one:", *shown])
     text += f"\n\nin {visible(str(workspace.root))}, for at most {seconds} s"
@@ -184,9 +185,8 @@ def _drain(reading: int, output: bytearray) -> None:
 
 
 def _program(name: str, workspace: Workspace, environment: dict[str, str]) -> str:
-    if "/" in name:
-        return name  # relative to the workspace, where it runs
-    found = shutil.which(name, path=environment["PATH"])
+    """Where the program is. A name with a slash is relative to the workspace, where it runs."""
+    found = shutil.which(str(workspace.root / name) if "/" in name else name, path=environment["PATH"])
     if found is None:
         raise ToolError(f"there is no program {visible(name)!r} here")
     return found

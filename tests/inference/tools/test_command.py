@@ -88,7 +88,7 @@ def test_what_is_no_command_is_refused(command: str, said: str) -> None:
 
 async def test_programs_that_are_not_there(context: Context) -> None:
     for command in ("no-such-program-anywhere", "./missing", "/no/such"):
-        with pytest.raises(ToolError, match=r"no program|can't be started"):
+        with pytest.raises(ToolError, match="no program"):
             await run_command(command, context)
 
 
