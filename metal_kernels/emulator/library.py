@@ -99,10 +99,13 @@ def compile(
     """
     paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(p) for p in path]
     includes = [Path(directory) for directory in include_dirs]
-    units = [_Unit(p, includes, checked, only, drop_barrier) for p in paths]
-    if missing := sorted(set(only).difference(*(unit.kernels for unit in units))):
+    programs = [read_program(p, includes, drop_barrier) for p in paths]
+    names = [name for program in programs for name in program.kernels]
+    if len(set(names)) != len(names):
+        raise CompileError("the files have kernels of the same name")
+    if missing := sorted(set(only).difference(names)):
         raise CompileError(f"{', '.join(map(str, paths))}: there is no kernel {missing[0]}")
-    return Library(units)
+    return Library([_Unit(program, checked, only) for program in programs])
 
 
 def read_program(path: Path, include_dirs: Sequence[Path], drop_barrier: int = -1) -> Program:
@@ -153,11 +156,8 @@ def _entry(number: int, kernel: Kernel) -> str:
 class _Unit:
     """One file's library."""
 
-    def __init__(
-        self, path: Path, include_dirs: Sequence[Path], checked: bool, only: Collection[str], drop_barrier: int
-    ) -> None:
-        self.program = read_program(path, include_dirs, drop_barrier)
-        self.checked = checked
+    def __init__(self, program: Program, checked: bool, only: Collection[str]) -> None:
+        self.program, self.checked = program, checked
         self.kernels = {name: k for name, k in self.program.kernels.items() if not only or name in only}
         try:
             self.file = toolchain.compile_kernels(whole_text(self.program, self.kernels.values()), checked)
@@ -214,8 +214,6 @@ class Library:
 
     def __init__(self, units: Sequence[_Unit]) -> None:
         self._units = {name: unit for unit in units for name in unit.kernels}
-        if len(self._units) != sum(len(unit.kernels) for unit in units):
-            raise CompileError("the files have kernels of the same name")
 
     @property
     def kernels(self) -> Mapping[str, Kernel]:

@@ -309,7 +309,8 @@ inline emu_integer<T> rotate(T x, T by) {
 template <class T>
 inline emu_integer<T> mulhi(T a, T b) {
     static_assert(emu_size<T> == 1);
-    return (T)(((__int128)a * (__int128)b) >> (sizeof(T) * 8));
+    typedef conditional_t<__is_signed(T), __int128, unsigned __int128> Wide;
+    return (T)(((Wide)a * (Wide)b) >> (sizeof(T) * 8));
 }
 template <class T>
 inline emu_integer<T> mul24(T a, T b) {
