@@ -116,6 +116,10 @@ KEYS: tuple[Key, ...] = (
         "show the version after", "transcript", palette=False,
     ),
     Key(
+        "transcript.tokens", "t", "tokens", "Tokens",
+        "show answers token by token: drafted and accepted, or sampled by the model", "transcript", palette=False,
+    ),
+    Key(
         "transcript.pageup", "pageup", "page(-1)", "Page up",
         "scroll up; the view then keeps its place", "transcript", palette=False,
     ),

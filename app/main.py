@@ -125,6 +125,11 @@ class GlasschatApp(App[int]):
             "this chat and a fork of it side by side, asked the same, with the blocks that they share",
             self.chat.action_race,
         )
+        yield SystemCommand(
+            "Tokens: who wrote them",
+            "answers token by token: drafted and accepted, or sampled by the model; T in the transcript",
+            self.chat.action_tokens,
+        )
         recording = self.workspace.watch.recording
         yield SystemCommand(
             "End the recording" if recording else "Record the engine",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -87,7 +88,7 @@ class MessageView:
                 changed = len(self._stream.settled) + 1
             self._stream.update(text)
             self._body = self._stream.lines
-        foot = [strip for line in self.face.foot for strip in _small_print(line, styles, width)]
+        foot = [strip for line in self.face.foot for strip in small_print(line, styles, width)]
         head = Strip([Segment(t, styles(role)) for t, role in self.face.head])
         if not self.lines or head != self.lines[0]:
             changed = 0
@@ -100,7 +101,7 @@ class MessageView:
         self._stream, self._shown, self.fresh = None, (-1, False), False
 
 
-def _small_print(line: tuple[tuple[str, str], ...], styles: Styles, width: int) -> list[Strip]:
+def small_print(line: Iterable[tuple[str, str]], styles: Styles, width: int) -> list[Strip]:
     """A line below an answer, broken between words where it is too long."""
     rows: list[list[Segment]] = [[]]
     room = width

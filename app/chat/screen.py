@@ -93,6 +93,10 @@ class ChatScreen(ChatView):
             f"{fork.name} begins like the tab before it: its prompts share blocks with that one's.", markup=False
         )
 
+    def action_tokens(self) -> None:
+        """Who wrote each token of the answers, or their text again."""
+        self._transcript.action_tokens()
+
     def action_race(self) -> None:
         """This session and a fork of it, side by side."""
         session = self.workspace.active

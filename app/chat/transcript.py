@@ -27,6 +27,7 @@ from textual.strip import Strip
 
 from app.chat.markdown import render
 from app.chat.message import Face, MessageView
+from app.chat.tokens import TokenView
 from app.keys import bindings
 from app.paint import Painted
 from app.sessions.session import Session, Turn
@@ -94,6 +95,8 @@ class Transcript(ScrollView, Painted, can_focus=True):
         self._welcome: list[Strip] = []
         self.selected: str | None = None
         """The turn chosen with the keyboard."""
+        self.by_token = False
+        """Whether answers are shown token by token, with who wrote each."""
         self._later = self.set_interval(0.05, self._draw_hidden, pause=True)
 
     # --- what is shown ----------------------------------------------------------------------------------------------
@@ -118,7 +121,7 @@ class Transcript(ScrollView, Painted, can_focus=True):
             return
         kept = self._kept.setdefault(session.id, {})
         path = session.path()
-        self._views = [kept.setdefault(turn.id, MessageView(turn)) for turn in path]
+        self._views = [kept.get(turn.id) or kept.setdefault(turn.id, self._view(turn)) for turn in path]
         places = session.version_places()
         for view in self._views:
             view.look_at(self._face(view.turn, places[view.turn.id]))
@@ -319,6 +322,16 @@ class Transcript(ScrollView, Painted, can_focus=True):
             view = self._views[-1]
         if view is not None:
             self.post_message(self.Asked(action, view.turn))
+
+    def action_tokens(self) -> None:
+        """Show answers token by token, or their text again."""
+        self.by_token = not self.by_token
+        self._kept.clear()
+        self._painted = ()
+        self.sync()
+
+    def _view(self, turn: Turn) -> MessageView:
+        return TokenView(turn) if self.by_token and not turn.is_question else MessageView(turn)
 
     def action_page(self, direction: int) -> None:
         self.scroll_relative(y=direction * max(1, self.size.height - 2), animate=False)

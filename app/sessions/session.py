@@ -11,6 +11,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from app.sessions.tokens import Tokens
 from app.tools.messages import Part, folded, parts
 from app.tools.use import ToolUse
 from inference.protocol import ChatPrompt, Message, SamplingParams
@@ -53,6 +54,8 @@ class Turn:
     ttft: float = 0.0
     speed: float = 0.0
     """Decode speed in tokens per second."""
+    tokens: Tokens = field(default_factory=Tokens, compare=False)
+    """Of this run's answers."""
 
     @property
     def open(self) -> bool:
@@ -108,7 +111,7 @@ class Session:
         fork.tools = self.tools.like()
         for turn in path:
             state = TurnState.INTERRUPTED if turn.open else turn.state
-            own = fork.add(replace(turn, id=new_id(), parent=fork.head, state=state))
+            own = fork.add(replace(turn, id=new_id(), parent=fork.head, state=state, tokens=turn.tokens.copy()))
             for receipt in self.receipts_of(turn):
                 if receipt.state.finished:
                     name = call_id(own.id, receipt.index)

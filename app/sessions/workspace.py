@@ -412,6 +412,7 @@ class Workspace:
         turn.state = TurnState.STREAMING
         turn.text += event.text
         turn.output_tokens += len(event.token_ids)
+        turn.tokens.add(len(event.token_ids), len(turn.text), drafted=event.drafted)
         self.store.save_turn(answer.session, turn)
         changes.sessions.add(answer.session.id)
         if answer.session.tools.on and not answer.made_up:
