@@ -169,6 +169,42 @@ def decoder_layer(
     exact, or rounded to bfloat16 or int8 before they meet a matrix. Raises ValueError like write_kv.
     """
 
+def gpu_in_use() -> bool:
+    """Whether operations go to a Metal GPU: rms_norm, rope, silu_mul, largest, greedy, write_kv and paged_attention then
+    run there, and so do the next three, which raise ValueError elsewhere."""
+
+def quantized_linear(
+    x: mx.array,
+    words: mx.array,
+    scales: mx.array,
+    biases: mx.array,
+    bits: int,
+    group_size: int,
+    bias: mx.array | None = None,
+) -> mx.array:
+    """x [..., I] times a matrix [O, I] in MLX's affine quantization, plus its bias [O]: [..., O]. All of x's type.
+
+    Raises ValueError for shapes and types that do not belong together.
+    """
+
+def gather_quantized_linear(
+    x: mx.array,
+    words: mx.array,
+    scales: mx.array,
+    biases: mx.array,
+    bits: int,
+    group_size: int,
+    experts: mx.array,
+    sources: mx.array,
+) -> mx.array:
+    """Row r of [R, O] is row sources[r] of x [T, I] times matrix experts[r] of several [experts, O, I].
+
+    Rows of one expert must stand together. Raises ValueError like quantized_linear.
+    """
+
+def add_rms_norm(x: mx.array, added: mx.array, weight: mx.array, eps: float) -> tuple[mx.array, mx.array]:
+    """The normalized sum of x and `added` [T, E], and the sum. Raises ValueError for other shapes and types."""
+
 class MetalLaunch:
     """How a kernel is launched: metal/launches.h."""
 
@@ -229,6 +265,8 @@ class MetalLaunches:
         context_lens: Sequence[int],
     ) -> list[MetalAttentionPlan]:
         """`kept` is float, int8 or int4."""
+    @staticmethod
+    def copy(bytes: int) -> MetalLaunch: ...
     @staticmethod
     def write_kv(type: str, pool: str, tokens: int, width: int) -> MetalLaunch:
         """`pool` is a type, int8 or int4."""

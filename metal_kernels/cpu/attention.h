@@ -24,6 +24,10 @@ class Layout {
     // The highest block that is read or written.
     int64_t last_block() const { return last_block_; }
 
+    // [sequences, width], row after row.
+    const std::vector<int32_t>& tables() const { return tables_; }
+    int64_t width() const { return width_; }
+
     // Of every token in its sequence, [tokens].
     const int32_t* positions() const { return positions_.data(); }
 

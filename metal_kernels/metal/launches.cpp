@@ -161,6 +161,12 @@ std::vector<AttentionPlan> attention(const AttentionShape& s, const std::vector<
     return plans;
 }
 
+Launch copy(int64_t bytes) {
+    need(bytes > 0 && bytes % 8 == 0 && bytes / 8 <= INT32_MAX, "memory is copied in eights of bytes");
+    const int eights = static_cast<int>(bytes / 8);
+    return {"copy", "copy_bytes", {u(divided_up(eights, 256)), 1, 1}, {256, 1, 1}, {}, bytes_of(CopyParams{eights})};
+}
+
 Launch write_kv(Type type, Type pool, int tokens, int width) {
     need(tokens > 0 && width > 0 && width % 4 == 0, "a token's heads are a multiple of four numbers");
     const int threads = std::min(256, rounded_up(width / 4, kLanes));

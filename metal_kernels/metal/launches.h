@@ -93,6 +93,9 @@ struct AttentionPlan {
 std::vector<AttentionPlan> attention(const AttentionShape& shape, const std::vector<int64_t>& query_lens,
                                      const std::vector<int64_t>& context_lens);
 
+// Memory to other memory, in whole eights of bytes. Buffers: from, to.
+Launch copy(int64_t bytes);
+
 // Rows [tokens, width] into a pool. Buffers: rows, slots, pool; or rows, slots, words, scales, biases.
 Launch write_kv(Type type, Type pool, int tokens, int width);
 Launch write_kv_groups(Type type, Kept kept, int tokens, int width);

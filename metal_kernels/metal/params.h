@@ -27,6 +27,10 @@ struct AttentionParams {
     float scale;
 };
 
+struct CopyParams {
+    int eights;  // of bytes
+};
+
 struct WriteKvParams {
     int tokens;
     int width;  // H * D

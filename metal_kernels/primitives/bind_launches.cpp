@@ -85,6 +85,7 @@ void bind_launches(nb::module_& module) {
             },
             "type"_a, "kept"_a, "heads"_a, "kv_heads"_a, "size"_a, "block_size"_a, "table_width"_a, "scale"_a,
             "query_lens"_a, "context_lens"_a)
+        .def_static("copy", &metal::copy, "bytes"_a)
         .def_static(
             "write_kv",
             [](const std::string& of, const std::string& pool, int tokens, int width) {

@@ -9,6 +9,7 @@
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/ops.h"
 #include "primitives/arrays.h"
+#include "primitives/gpu.h"
 
 namespace glasschat {
 
@@ -66,6 +67,9 @@ void need_rows(const mx::array& x) {
 }  // namespace
 
 mx::array largest(const mx::array& x, int count) {
+    if (gpu::in_use()) {
+        return gpu::largest(x, count);
+    }
     need_rows(x);
     need(count >= 1 && count <= x.shape(1), "from 1 to all numbers of a row can be asked for");
     const mx::Stream stream = cpu_stream();
@@ -74,6 +78,9 @@ mx::array largest(const mx::array& x, int count) {
 }
 
 mx::array greedy(const mx::array& x) {
+    if (gpu::in_use()) {
+        return gpu::greedy(x);
+    }
     need_rows(x);
     const mx::Stream stream = cpu_stream();
     return mx::array({x.shape(0)}, mx::uint32, std::make_shared<Greedy>(stream), {mx::contiguous(x, false, stream)});

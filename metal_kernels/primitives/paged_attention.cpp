@@ -7,6 +7,7 @@
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/ops.h"
 #include "primitives/arrays.h"
+#include "primitives/gpu.h"
 
 namespace glasschat {
 
@@ -162,6 +163,9 @@ mx::array write_kv(const Store& store, const mx::array& rows, const Layout& layo
     check_rows(rows, *layout, pool.size);
     need(rows.shape(1) == pool.heads, "rows and pool have the same number of key heads");
     float_type(rows.dtype(), "rows");
+    if (gpu::in_use()) {
+        return gpu::write_kv(store, rows, layout);
+    }
     const mx::Stream stream = cpu_stream();
     std::vector<mx::array> inputs{mx::contiguous(rows, false, stream)};
     inputs.insert(inputs.end(), store.begin(), store.end());
@@ -174,6 +178,9 @@ mx::array paged_attention(const mx::array& q, const Store& keys, const Store& va
     check_rows(q, *layout, pool.size);
     float_type(q.dtype(), "queries");
     check_heads(q.shape(1), pool);
+    if (gpu::in_use()) {
+        return gpu::paged_attention(q, keys, values, layout, scale);
+    }
     const mx::Stream stream = cpu_stream();
     std::vector<mx::array> inputs{mx::contiguous(q, false, stream)};
     for (const Store* store : {&keys, &values}) {

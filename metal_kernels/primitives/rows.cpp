@@ -10,6 +10,7 @@
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/ops.h"
 #include "primitives/arrays.h"
+#include "primitives/gpu.h"
 
 namespace glasschat {
 
@@ -127,6 +128,9 @@ class SiluMul : public OfRows {
 }  // namespace
 
 mx::array rms_norm(const mx::array& x, const mx::array& weight, float eps) {
+    if (gpu::in_use()) {
+        return gpu::rms_norm(x, weight, eps);
+    }
     need(x.ndim() == 2 && weight.ndim() == 1 && weight.shape(0) == x.shape(1), "rows are [T, E], their weight is [E]");
     float_type(x.dtype(), "rows");
     float_type(weight.dtype(), "a weight");
@@ -134,6 +138,9 @@ mx::array rms_norm(const mx::array& x, const mx::array& weight, float eps) {
 }
 
 mx::array rope(const mx::array& x, const mx::array& positions, float theta) {
+    if (gpu::in_use()) {
+        return gpu::rope(x, positions, theta);
+    }
     need(x.ndim() == 3 && positions.ndim() == 1 && positions.shape(0) == x.shape(0),
          "heads are [T, H, D], their positions are [T]");
     need(x.shape(2) % 2 == 0, "heads have an even size");
@@ -145,6 +152,9 @@ mx::array rope(const mx::array& x, const mx::array& positions, float theta) {
 }
 
 mx::array silu_mul(const mx::array& gate, const mx::array& up) {
+    if (gpu::in_use()) {
+        return gpu::silu_mul(gate, up);
+    }
     need(gate.ndim() == 2 && gate.shape() == up.shape() && gate.dtype() == up.dtype(),
          "gate and up are [T, I], of one type");
     float_type(gate.dtype(), "gates");

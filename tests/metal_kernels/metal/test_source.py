@@ -20,7 +20,7 @@ def test_it_is_in_one_piece_and_for_one_type(file, tmp_path):
     whole.write_text(text)
     kernels = read_program(whole, []).kernels
     every = read_program(KERNELS / f"{file}.metal", [KERNELS]).kernels
-    wanted = {name for name in every if file in ("argmax", "largest") or _type_of(name) == "bf16"}
+    wanted = {name for name in every if file in ("argmax", "largest", "copy") or _type_of(name) == "bf16"}
     assert set(kernels) == wanted != set()
 
 

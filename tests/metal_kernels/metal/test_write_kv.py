@@ -7,6 +7,7 @@ import pytest
 from inference.ops import reference
 from inference.ops.kv_store import GroupedStore, arrays_of, take_blocks, to_groups
 from inference.ops.paged import PagedKV
+from metal_kernels import emulator
 from metal_kernels._native import MetalLaunches
 from tests.metal_kernels.metal.attention import KEPT, layout
 from tests.metal_kernels.metal.device import TYPES, given, held, launch, random
@@ -69,3 +70,10 @@ def test_what_is_not_a_number_makes_its_whole_group_so(kept, poison):
     wrong = np.isnan(found)
     assert wrong[int(STEP.slots[4].item()), 1, 32:].all()
     assert wrong.sum() == 32
+
+
+@pytest.mark.parametrize("eights", [1, 256, 1000])
+def test_a_pool_that_something_else_holds_is_copied(eights):
+    pool = np.random.default_rng(1).integers(0, 256, eights * 8).astype(np.uint8)
+    (copy,) = launch(MetalLaunches.copy(pool.nbytes), [pool, emulator.Output(pool.shape, np.uint8)])
+    np.testing.assert_array_equal(copy, pool)

@@ -1,0 +1,110 @@
+// The operations of this directory on a Metal GPU, by the kernels of metal/. The graph they build is the same everywhere;
+// only where MLX has Metal can it be run.
+//
+// All throw std::invalid_argument for shapes and types that do not belong together, and for what the kernels are not
+// made for, before anything is run.
+#pragma once
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "metal/launches.h"
+#include "mlx/array.h"
+#include "mlx/primitives.h"
+#include "primitives/paged_attention.h"
+
+namespace glasschat::gpu {
+
+namespace mx = mlx::core;
+
+// Whether operations go to a GPU: it is MLX's default device, and this extension was built where MLX has Metal.
+bool in_use();
+
+// x [..., I] times a matrix in MLX's affine quantization, plus its bias [O] where there is one: [..., O].
+struct QuantizedMatrix {
+    mx::array words;   // [O, I * bits / 32], or [experts, O, I * bits / 32]
+    mx::array scales;  // [O, I / group], or [experts, O, I / group]; of x's type, as biases and bias
+    mx::array biases;
+    int bits;
+    int group;
+};
+mx::array linear(const mx::array& x, const QuantizedMatrix& matrix, const std::optional<mx::array>& bias);
+
+// Row r [I] is row sources[r] of x [T, I] times matrix experts[r] of several: [R, O]. Rows that belong to one expert must
+// stand together.
+mx::array gather_linear(const mx::array& x, const QuantizedMatrix& matrices, const mx::array& experts,
+                        const mx::array& sources);
+
+mx::array rms_norm(const mx::array& x, const mx::array& weight, float eps);
+
+// The normalized sum of x and `added`, both [T, E], and the sum.
+std::pair<mx::array, mx::array> add_rms_norm(const mx::array& x, const mx::array& added, const mx::array& weight,
+                                             float eps);
+mx::array rope(const mx::array& x, const mx::array& positions, float theta);
+mx::array silu_mul(const mx::array& gate, const mx::array& up);
+mx::array largest(const mx::array& x, int count);
+mx::array greedy(const mx::array& x);
+
+// As in paged_attention.h. Floats in the pool are of q's type.
+mx::array write_kv(const Store& store, const mx::array& rows, const Layout& layout);
+mx::array paged_attention(const mx::array& q, const Store& keys, const Store& values, const Layout& layout, float scale);
+
+// What a kernel's buffers are: by kind and number.
+struct Slot {
+    // `between` is left by a step as `left`; `changed` is an input that is written where it is.
+    enum Kind { input, output, left, between, changed } kind;
+    int number;
+};
+
+struct Step {
+    metal::Launch launch;
+    std::vector<Slot> slots;
+};
+
+// An array that one step leaves for the next.
+struct Between {
+    mx::Shape shape;
+    mx::Dtype type;
+};
+
+// Kernels launched one after another, as an operation of MLX's graph.
+class Launches : public mx::Primitive {
+  public:
+    Launches(mx::Stream stream, const char* name, metal::Type type, std::vector<Step> steps,
+             std::vector<Between> between = {});
+
+    const char* name() const override { return name_; }
+    void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) final;
+    void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
+
+  protected:
+    void run(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs);
+    void run(const Step& step, const std::vector<mx::array>& inputs, const std::vector<mx::array>& outputs,
+             const std::vector<mx::array>& between);
+
+  private:
+    const char* name_;
+    metal::Type type_;
+    std::vector<Step> steps_;
+    std::vector<Between> between_;
+};
+
+// An array that a kernel is given, and whether it writes it.
+struct Bound {
+    mx::array array;
+    bool written;
+};
+
+// Encodes one launch for a stream of the GPU. Throws std::runtime_error where there is no Metal.
+void encode(const mx::Stream& stream, metal::Type type, const metal::Launch& launch, const std::vector<Bound>& buffers);
+
+// Keeps arrays alive until what is encoded has run.
+void keep(const mx::Stream& stream, std::vector<mx::array> arrays);
+
+// The stream that operations on the GPU go to.
+mx::Stream stream();
+
+metal::Type type_of(mx::Dtype type, const char* what);
+
+}  // namespace glasschat::gpu

@@ -1,0 +1,160 @@
+#include <stdexcept>
+#include <string>
+
+#include "mlx/allocator.h"
+#include "mlx/device.h"
+#include "mlx/utils.h"
+#include "primitives/arrays.h"
+#include "primitives/gpu.h"
+
+#ifdef _METAL_
+#include <dlfcn.h>
+
+#include "metal/source.h"
+#include "mlx/backend/metal/device.h"
+#include "mlx/backend/metal/metal.h"
+#endif
+
+namespace glasschat::gpu {
+
+#ifdef _METAL_
+
+namespace {
+
+// The kernels stand beside this extension.
+std::string directory() {
+    Dl_info found;
+    if (!dladdr(reinterpret_cast<const void*>(&in_use), &found)) {
+        throw std::runtime_error("the Metal kernels' sources can't be found: the extension does not know where it is");
+    }
+    const std::string file = found.dli_fname;
+    return file.substr(0, file.rfind('/') + 1) + "metal";
+}
+
+// A kernel with its function constants, compiled once a process.
+MTL::ComputePipelineState* pipeline(const mx::Stream& stream, metal::Type type, const metal::Launch& launch) {
+    mx::metal::Device& device = mx::metal::device(stream.device);
+    const auto text = [&] { return metal::source(directory(), launch.file, type); };
+    MTL::Library* library = device.get_library("glasschat_" + launch.file + "_" + metal::name(type), text);
+    std::string name = launch.kernel;
+    mx::metal::MTLFCList constants;
+    // Metal reads them from where they are: a bool is one byte, and `launch` outlives the call.
+    const auto flags = std::make_unique<bool[]>(launch.constants.size());
+    for (size_t i = 0; i < launch.constants.size(); i++) {
+        const metal::Constant& constant = launch.constants[i];
+        name += "_" + std::to_string(constant.index) + "=" + std::to_string(constant.value);
+        flags[i] = constant.value != 0;
+        const void* value = constant.is_bool ? static_cast<const void*>(&flags[i]) : &constant.value;
+        const MTL::DataType kind = constant.is_bool ? MTL::DataType::DataTypeBool : MTL::DataType::DataTypeInt;
+        constants.emplace_back(value, kind, static_cast<NS::UInteger>(constant.index));
+    }
+    return device.get_kernel(launch.kernel, library, name, constants);
+}
+
+MTL::Size size(const std::array<uint32_t, 3>& extent) {
+    return MTL::Size(extent[0], extent[1], extent[2]);
+}
+
+}  // namespace
+
+bool in_use() {
+    return mx::metal::is_available() && mx::default_device() == mx::Device(mx::Device::gpu);
+}
+
+void encode(const mx::Stream& stream, metal::Type type, const metal::Launch& launch,
+            const std::vector<Bound>& buffers) {
+    MTL::ComputePipelineState* kernel = pipeline(stream, type, launch);
+    const uint32_t threads = launch.threads[0] * launch.threads[1] * launch.threads[2];
+    if (kernel->maxTotalThreadsPerThreadgroup() < threads) {
+        throw std::runtime_error(launch.kernel + " needs threadgroups of " + std::to_string(threads) +
+                                 " threads, and this GPU takes " +
+                                 std::to_string(kernel->maxTotalThreadsPerThreadgroup()));
+    }
+    mx::metal::CommandEncoder& encoder = mx::metal::get_command_encoder(stream);
+    encoder.set_compute_pipeline_state(kernel);
+    int index = 0;
+    for (const Bound& buffer : buffers) {
+        if (buffer.written) {
+            mx::array written = buffer.array;
+            encoder.set_output_array(written, index++);
+        } else {
+            encoder.set_input_array(buffer.array, index++);
+        }
+    }
+    encoder.set_bytes(launch.params.data(), static_cast<int>(launch.params.size()), index);
+    encoder.dispatch_threadgroups(size(launch.groups), size(launch.threads));
+}
+
+void keep(const mx::Stream& stream, std::vector<mx::array> arrays) {
+    mx::metal::get_command_encoder(stream).add_temporaries(std::move(arrays));
+}
+
+#else
+
+bool in_use() {
+    return false;
+}
+
+void encode(const mx::Stream&, metal::Type, const metal::Launch& launch, const std::vector<Bound>&) {
+    throw std::runtime_error(launch.kernel + " needs Metal, which MLX does not have here");
+}
+
+void keep(const mx::Stream&, std::vector<mx::array>) {}
+
+#endif
+
+mx::Stream stream() {
+    return mx::default_stream(mx::Device(mx::Device::gpu));
+}
+
+metal::Type type_of(mx::Dtype type, const char* what) {
+    const cpu::Float found = float_type(type, what);
+    return found == cpu::Float::f32   ? metal::Type::f32
+           : found == cpu::Float::f16 ? metal::Type::f16
+                                      : metal::Type::bf16;
+}
+
+Launches::Launches(mx::Stream stream, const char* name, metal::Type type, std::vector<Step> steps,
+                   std::vector<Between> between)
+    : Primitive(stream), name_(name), type_(type), steps_(std::move(steps)), between_(std::move(between)) {}
+
+void Launches::eval_cpu(const std::vector<mx::array>&, std::vector<mx::array>&) {
+    throw std::runtime_error(std::string(name()) + " was asked for on the GPU: it can't be run on a CPU stream");
+}
+
+void Launches::eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
+    for (mx::array& out : outputs) {
+        out.set_data(mx::allocator::malloc(out.nbytes()));
+    }
+    if (outputs[0].size() > 0) {
+        run(inputs, outputs);
+    }
+}
+
+void Launches::run(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
+    std::vector<mx::array> between;
+    for (const Between& each : between_) {
+        int64_t bytes = each.type.size();
+        for (const auto extent : each.shape) {
+            bytes *= extent;
+        }
+        between.emplace_back(mx::allocator::malloc(bytes), each.shape, each.type);
+    }
+    for (const Step& step : steps_) {
+        run(step, inputs, outputs, between);
+    }
+    keep(stream(), std::move(between));
+}
+
+void Launches::run(const Step& step, const std::vector<mx::array>& inputs, const std::vector<mx::array>& outputs,
+                   const std::vector<mx::array>& between) {
+    std::vector<Bound> buffers;
+    for (const Slot& slot : step.slots) {
+        const bool is_between = slot.kind == Slot::left || slot.kind == Slot::between;
+        const std::vector<mx::array>& from = slot.kind == Slot::output ? outputs : is_between ? between : inputs;
+        buffers.push_back({from[slot.number], slot.kind != Slot::input && slot.kind != Slot::between});
+    }
+    encode(stream(), type_, step.launch, buffers);
+}
+
+}  // namespace glasschat::gpu
