@@ -8,8 +8,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from app.commands.options import add_engine, add_model, add_sampling, engine_config, sampling_params
+from app.commands.rounds import add_tools, answer, check_tools
 from inference.errors import RequestError
-from inference.protocol import ChatPrompt, Message, Prompt, TextPrompt
+from inference.protocol import ChatPrompt, Message, Prompt, SamplingParams, TextPrompt
 
 if TYPE_CHECKING:
     from inference.llm import LLM, Completion
@@ -23,17 +24,21 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("--raw", action="store_true", help="continue the prompt as it is, without a chat template")
     parser.add_argument("--json", action="store_true", help="print one JSON object when the answer is complete")
     add_sampling(parser, temperature=0.0)
+    add_tools(parser)
     add_engine(parser)
     parser.set_defaults(main=main)
 
 
 def main(args: argparse.Namespace) -> int:
+    check_tools(args)
     prompt = _prompt(args)
     params, config = sampling_params(args), engine_config(args)
 
     from inference.llm import LLM
 
     llm = LLM(args.model, config)
+    if args.tools and isinstance(prompt, ChatPrompt):
+        return _with_tools(llm, prompt, params, args)
     if args.json:
         print(json.dumps(_describe(llm, llm.generate([prompt], params)[0]), ensure_ascii=False, indent=2))
         return 0
@@ -44,6 +49,14 @@ def main(args: argparse.Namespace) -> int:
     if not ends_line:
         print()
     return 0
+
+
+def _with_tools(llm: LLM, prompt: ChatPrompt, params: SamplingParams, args: argparse.Namespace) -> int:
+    found = answer(llm, prompt.messages, params, args)
+    if args.json:
+        described = _describe(llm, found.pop("completion")) | found
+        print(json.dumps(described, ensure_ascii=False, indent=2))
+    return 0 if found["outcome"] == "answered" else 1
 
 
 def _prompt(args: argparse.Namespace) -> Prompt:

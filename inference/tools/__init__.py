@@ -21,7 +21,8 @@ An app goes through an exchange like this:
 
 `ask(receipt, preview) -> Decision` is a coroutine of the app: its dialog. It shows `preview.text` (a unified diff for
 an edit, the argument list for a command, the arguments otherwise), `preview.warnings`, and `preview.scope`: what "for
-this session" would allow. Esc means `Decision.NO`. Only this session waits for it.
+this session" would allow. Esc means `Decision.NO`; a `Verdict` is a decision with a reason for the model. Only this
+session waits for it.
 
 `keep(receipt)` is a coroutine that returns when the receipt is on disk (`Receipt.to_json`, keyed by `call_id`). It gets
 every receipt in every state that it reaches, RUNNING before the call begins.
@@ -32,8 +33,9 @@ stored answer of the exchange in order, then go on as above. Finished calls are 
 running is reported as interrupted. For a transcript, `parse_answer(text)` takes a stored answer apart, and
 `call_id(turn.id, call.index)` finds its receipts.
 
-`compaction` says what to fold when a conversation nears the context's limit. MCP servers (`mcp_servers`) are
-started and stopped by the app, and give tools to `load_toolbox`.
+`compaction` says what to fold when a conversation nears the context's limit. MCP servers are started and
+stopped by the app: `tools, problems = await McpServers(settings.mcp).start()`, which `load_toolbox` takes as `others`,
+and `await servers.close()` at the end, in the same event loop.
 
 Names are imported when first used: a start without tools does not pay for pydantic.
 """
@@ -48,7 +50,8 @@ if TYPE_CHECKING:
     from inference.tools.context import Context, MemoryResults, ResultStore
     from inference.tools.definition import Effect, Preview, Tool, ToolError, tool, visible
     from inference.tools.markup import Answer, AnswerParser, CallBegan, CallRead, MadeUp, Text, parse_answer
-    from inference.tools.receipts import CallState, Decision, Grants, Receipt
+    from inference.tools.mcp_servers import McpServers
+    from inference.tools.receipts import CallState, Decision, Grants, Receipt, Verdict
     from inference.tools.results import Result
     from inference.tools.rounds import Outcome, Phase, Rounds
     from inference.tools.running import preview, run, serve
@@ -60,7 +63,8 @@ _HOMES = {
     "calls": ("Call", "CallError", "call_id"),
     "context": ("Context", "MemoryResults", "ResultStore"),
     "markup": ("Answer", "AnswerParser", "CallBegan", "CallRead", "MadeUp", "Text", "parse_answer"),
-    "receipts": ("CallState", "Decision", "Grants", "Receipt"),
+    "mcp_servers": ("McpServers",),
+    "receipts": ("CallState", "Decision", "Grants", "Receipt", "Verdict"),
     "results": ("Result",),
     "rounds": ("Outcome", "Phase", "Rounds"),
     "running": ("preview", "run", "serve"),
@@ -85,6 +89,7 @@ __all__ = [
     "Grants",
     "MadeUp",
     "McpServer",
+    "McpServers",
     "MemoryResults",
     "Outcome",
     "Phase",
@@ -98,6 +103,7 @@ __all__ = [
     "ToolError",
     "ToolSettings",
     "Toolbox",
+    "Verdict",
     "Workspace",
     "call_id",
     "load_toolbox",

@@ -54,6 +54,15 @@ class Decision(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision with what the model is to hear about it."""
+
+    decision: Decision
+    reason: str = ""
+    """Of a no: why, or what to do instead."""
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """One call, from proposal to result. `to_json` and `from_json` carry it to a store and back."""
 

@@ -78,6 +78,7 @@ class Rounds:
         """Of this exchange's calls, by id, in order."""
         self._known = {receipt.call_id: receipt for receipt in receipts}
         self._rounds: list[_Round] = []
+        self._latest: list[str] = []
 
     # --- what happened -----------------------------------------------------------------------------------------------
 
@@ -89,6 +90,7 @@ class Rounds:
         if self.phase is not Phase.ANSWER:
             raise ValueError(f"an answer came in phase {self.phase}")
         answer = parse_answer(text)
+        self._latest = []
         if not answer.calls:
             self.phase, self.outcome = Phase.OVER, Outcome.ANSWERED
             return answer
@@ -99,6 +101,7 @@ class Rounds:
             self.receipts[receipt.call_id] = receipt
             this.call_ids.append(receipt.call_id)
         self._rounds.append(this)
+        self._latest = this.call_ids
         if beyond:
             self.phase, self.outcome = Phase.OVER, Outcome.LIMIT
         else:
@@ -169,7 +172,7 @@ class Rounds:
     @property
     def latest(self) -> tuple[Receipt, ...]:
         """Those of the last answer's calls."""
-        return tuple(self.receipts[i] for i in self._rounds[-1].call_ids) if self._rounds else ()
+        return tuple(self.receipts[i] for i in self._latest)
 
     @property
     def rounds(self) -> int:

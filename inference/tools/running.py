@@ -15,13 +15,13 @@ from typing import Any
 from inference.tools.calls import CallError, digest
 from inference.tools.context import Context
 from inference.tools.definition import Effect, Preview, Tool, ToolError, visible
-from inference.tools.receipts import Decision, Receipt
+from inference.tools.receipts import Decision, Receipt, Verdict
 from inference.tools.results import Result, bounded, result_of_error
 from inference.tools.rounds import Phase, Rounds
 from inference.tools.toolbox import Toolbox
 
 MAX_ERROR_CHARS = 2_000
-Ask = Callable[[Receipt, Preview], Awaitable[Decision]]
+Ask = Callable[[Receipt, Preview], Awaitable[Decision | Verdict]]
 Keep = Callable[[Receipt], Awaitable[None]]
 
 
@@ -86,7 +86,9 @@ async def _decide(rounds: Rounds, receipt: Receipt, context: Context, ask: Ask, 
         said = str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
         await keep(rounds.ended(receipt.call_id, _error(said), time.time()))
         return
-    await keep(rounds.decide(receipt.call_id, await ask(receipt, shown), shown.digest))
+    answer = await ask(receipt, shown)
+    verdict = answer if isinstance(answer, Verdict) else Verdict(answer)
+    await keep(rounds.decide(receipt.call_id, verdict.decision, shown.digest, verdict.reason))
 
 
 def _checked(toolbox: Toolbox, receipt: Receipt) -> tuple[Tool, dict[str, Any]]:

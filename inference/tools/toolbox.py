@@ -65,11 +65,15 @@ class Toolbox:
         return len(self._tools)
 
 
-def standard_tools(context: Context) -> Toolbox:
-    """The tools that are built in and have in this context what they need."""
-    from inference.tools.builtin import offered
+def standard_tools(context: Context, others: Iterable[Tool] = ()) -> Toolbox:
+    """The tools that are built in and have in this context what they need, then others."""
+    from inference.tools.builtin import SHORT, offered
+    from inference.tools.builtin.stored import read_result
 
-    return Toolbox(offered(context))
+    toolbox = Toolbox([*offered(context), *others])
+    if any(name not in SHORT for name in toolbox.names):
+        toolbox.add(read_result)
+    return toolbox
 
 
 def load_toolbox(
@@ -80,14 +84,10 @@ def load_toolbox(
     `others` come from MCP servers. Raises ConfigError for a file of tools that can't be loaded, and for two tools of
     one name.
     """
-    toolbox = standard_tools(context)
-    problems: list[str] = []
-    if settings.packages:
-        found, problems = tools_of_packages()
-        for each in found:
-            toolbox.add(each)
-    for each in (*(tool for path in settings.files for tool in tools_of_file(path)), *others):
-        toolbox.add(each)
+    found, problems = tools_of_packages() if settings.packages else ([], [])
+    for path in settings.files:
+        found += tools_of_file(path)
+    toolbox = standard_tools(context, (*found, *others))
     return toolbox.without(settings.disabled), tuple(problems)
 
 
