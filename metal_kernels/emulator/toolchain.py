@@ -3,6 +3,7 @@ compiler for the runtime and for linking, since clang out of a Python package wo
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -12,6 +13,8 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +43,8 @@ _CHECKS = shlex.split(
     "-fsanitize=thread,array-bounds,integer-divide-by-zero,signed-integer-overflow,alignment,return,unreachable "
     "-mllvm -tsan-instrument-read-before-write"
 )
+RUNTIME_FLAGS = ["-std=c++17", "-O2", "-fPIC"]
+_KEPT = 14 * 24 * 3600  # seconds that a compiled file is kept after its last use
 
 
 class MissingCompiler(Exception):
@@ -143,33 +148,41 @@ def place(path: Path, content: str | bytes) -> None:
 def compile_kernels(text: str, checked: bool) -> Path:
     """A shared library from C++ that includes the shim, made once for each text."""
     flags = [*_KERNEL_FLAGS, *_architecture(), *(_CHECKS if checked else [])]
-    name = digest(text, *flags)
+    name = digest(text, *flags, *RUNTIME_FLAGS)
     library = CACHE / f"{name}.so"
-    if not library.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        source, compiled, linked = (CACHE / f"{name}.{os.getpid()}.{end}" for end in ("cpp", "o", "so"))
-        try:
-            source.write_text(text)
-            includes = [f"-I{HERE / 'shim'}", f"-I{HERE / 'runtime'}"]
-            run([*clang(), *flags, *includes, "-c", source, "-o", compiled])
-            shared = ["-dynamiclib"] if platform.system() == "Darwin" else ["-shared", "-Wl,-Bsymbolic"]
-            run([_host_compiler(), *shared, compiled, *_runtime(), "-lm", "-o", linked])
-            linked.replace(library)
-        finally:
-            for path in (source, compiled, linked):
-                path.unlink(missing_ok=True)
+    if library.exists():
+        library.touch()
+        return library
+    CACHE.mkdir(parents=True, exist_ok=True)
+    _remove_old()
+    with tempfile.TemporaryDirectory(dir=CACHE) as directory:
+        source, compiled, linked = (Path(directory) / f"kernels.{end}" for end in ("cpp", "o", "so"))
+        source.write_text(text)
+        includes = [f"-I{HERE / 'shim'}", f"-I{HERE / 'runtime'}"]
+        run([*clang(), *flags, *includes, "-c", source, "-o", compiled])
+        shared = ["-dynamiclib"] if platform.system() == "Darwin" else ["-shared", "-Wl,-Bsymbolic"]
+        run([_host_compiler(), *shared, compiled, *_runtime(), "-lm", "-o", linked])
+        linked.replace(library)
     return library
+
+
+def _remove_old() -> None:
+    before = time.time() - _KEPT
+    for path in CACHE.glob("*.*"):
+        with contextlib.suppress(OSError):  # another process may be faster
+            if path.is_file() and path.stat().st_mtime < before:
+                path.unlink()
 
 
 def _runtime() -> list[Path]:
     objects = []
     for unit in ("runtime", "hooks"):
-        compiled = CACHE / f"{unit}-{digest(unit)}.o"
+        compiled = CACHE / f"{unit}-{digest(unit, *RUNTIME_FLAGS)}.o"
         if not compiled.exists():
             draft = compiled.with_name(f"{compiled.name}.{os.getpid()}")
-            source = HERE / "runtime" / f"{unit}.cpp"
-            run([_host_compiler(), "-std=c++17", "-O2", "-fPIC", "-c", source, "-o", draft])
+            run([_host_compiler(), *RUNTIME_FLAGS, "-c", HERE / "runtime" / f"{unit}.cpp", "-o", draft])
             draft.replace(compiled)
+        compiled.touch()
         objects.append(compiled)
     return objects
 
@@ -186,6 +199,7 @@ def check_syntax(text: str, define: str) -> str:
             place(answer, "")
         except Refused as refused:
             place(answer, str(refused))
+    answer.touch()
     return answer.read_text()
 
 
