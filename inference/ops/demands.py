@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-_WIDEST = {"hidden": 1024, "inner": 4096}
-"""Numbers in a row beyond which a kernel does more of the same."""
+_WIDEST = {"hidden": 512, "inner": 1536, "vocabulary": 1 << 15}
+"""Numbers in a row beyond which a kernel does more of the same, and only the checks take longer."""
 _KV_HEADS = 2
 _WHOLE_GROUPS = 128
 """Any quantized matrix has rows of a multiple of this, or as many numbers as before."""

@@ -6,9 +6,9 @@ import math
 import time
 from collections.abc import Callable
 
-_FEWEST, _MOST = 3, 200
-_PATIENCE = 0.06
-"""Seconds after which the best of the runs so far has to do."""
+_FEWEST, _ENOUGH, _MOST = 3, 12, 200
+_PATIENCE, _LIMIT = 0.06, 0.3
+"""Seconds after which the best of enough runs has to do, and of however many there were."""
 _AHEAD = 1.5
 """How many times as fast as its rival ours is where no more runs are needed."""
 
@@ -36,6 +36,8 @@ def race(ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[floa
             elapsed = clock() - start
             best[which] = min(best[which], elapsed)
             spent += elapsed
-        if spent > _PATIENCE or (finished >= _FEWEST and best[1] > _AHEAD * best[0]):
+        if finished >= _FEWEST and best[1] > _AHEAD * best[0]:
+            break
+        if spent > (_PATIENCE if finished >= _ENOUGH else _LIMIT):
             break
     return best[0], best[1]

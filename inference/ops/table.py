@@ -71,6 +71,11 @@ def function(operation: str, implementation: str, activations: str = "exact") ->
     return OPERATIONS[operation].implementations[implementation]
 
 
+def arranged(weight: Weight, implementation: str) -> Weight:
+    """The same weight in the order in memory that an implementation of `linear` reads fastest."""
+    return packing.pack(weight) if implementation == "native" else arrange(packing.plain(weight))
+
+
 @dataclass(frozen=True, slots=True)
 class Merit:
     """What is known of one of our own kernels on this machine."""
@@ -142,7 +147,7 @@ class OpTable(Parts):
 
     def arrange(self, weight: Weight) -> Weight:
         """The same weight in the order in memory that this table's matrix multiplication reads fastest."""
-        return packing.pack(weight) if self.reads_packed else arrange(packing.plain(weight))
+        return arranged(weight, "native" if self.reads_packed else "mlx")
 
     @property
     def reads_packed(self) -> bool:

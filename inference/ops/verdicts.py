@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +26,10 @@ from inference.ops.weights import runs_on_cpu
 
 CLEARLY_SLOWER = 0.9
 """Below this ratio a kernel has lost: a near tie must not fall to one side today and to the other tomorrow."""
+
+
+_LOOKS = 3
+"""Starts that must have found a kernel slow before it is left out for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Verdict:
     """None where it does not agree."""
     day: str
     """When it was looked at, as YYYY-MM-DD."""
+    looks: int = 1
+    """How many starts looked at it."""
 
     @property
     def agrees(self) -> bool:
@@ -71,6 +77,21 @@ class Verdict:
         """Whether it is used where nothing is asked for by name."""
         return self.agrees and self.ratio >= CLEARLY_SLOWER
 
+    @property
+    def final(self) -> bool:
+        """Whether a later start need not look again, as at what was slow: the machine may have been busy."""
+        return self.earns or not self.agrees or self.looks >= _LOOKS
+
+    def after(self, earlier: Verdict | None) -> Verdict:
+        """This one and an earlier one together: each computation's best time counts, whenever it was."""
+        if earlier is None or not (self.agrees and earlier.agrees):
+            return self
+        races = tuple(
+            replace(now, ours=min(now.ours, before.ours), theirs=min(now.theirs, before.theirs))
+            for now, before in zip(self.races, earlier.races, strict=True)
+        )
+        return replace(self, races=races, looks=earlier.looks + 1)
+
 
 class Verdicts(Mapping[str, Verdict]):
     """Those of one file, by what was looked at; see `cases.CONCERNS`."""
@@ -80,6 +101,7 @@ class Verdicts(Mapping[str, Verdict]):
         self.path = path
         self._origin = dict(origin)
         self._found = self._read()
+        self._looked: set[str] = set()
 
     def __getitem__(self, what: str) -> Verdict:
         return self._found[what]
@@ -90,15 +112,22 @@ class Verdicts(Mapping[str, Verdict]):
     def __len__(self) -> int:
         return len(self._found)
 
+    def needed(self, what: str) -> bool:
+        """Whether to look at something in this process: it is not known, or not for good."""
+        return what not in self._found or not (self._found[what].final or what in self._looked)
+
     def forget(self) -> None:
         """So that all is looked at again."""
         self._found = {}
+        self._looked.clear()
         with suppress(OSError):
             self.path.unlink()
 
     def add(self, found: Mapping[str, Verdict]) -> None:
         """Keep more, beside what another engine may have written meanwhile. Where the disk refuses, only in memory."""
-        self._found = self._read() | self._found | dict(found)
+        merged = {what: each.after(self._found.get(what)) for what, each in found.items()}
+        self._found = self._read() | self._found | merged
+        self._looked |= found.keys()
         kept = {"origin": self._origin, "verdicts": {what: asdict(each) for what, each in self._found.items()}}
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +157,9 @@ def _verdict(kept: Any) -> Verdict:
     )
     if any(not 0 < seconds < math.inf for race in races for seconds in (race.ours, race.theirs)):
         raise ValueError("a race without times")
-    return Verdict(float(kept["error"]), float(kept["tolerance"]), str(kept["dtype"]), races, str(kept["day"]))
+    return Verdict(
+        float(kept["error"]), float(kept["tolerance"]), str(kept["dtype"]), races, str(kept["day"]), int(kept["looks"])
+    )
 
 
 def verdicts() -> Verdicts:
