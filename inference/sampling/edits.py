@@ -62,6 +62,20 @@ class LogitEdits:
         other.factor, other.subtract = list(self.factor), list(self.subtract)
         return other
 
+    def entries(self, vocab_size: int) -> tuple[Sequence[int], Sequence[float], Sequence[float], Sequence[float]]:
+        """Token ids, `add`, `factor` and `subtract`, of tokens that a row of so many logits has."""
+        columns = (self.token_ids, self.add, self.factor, self.subtract)
+        if all(token_id < vocab_size for token_id in self.token_ids):
+            return columns
+        known = [i for i, token_id in enumerate(self.token_ids) if token_id < vocab_size]
+        ids, add, factor, subtract = columns
+        return (
+            [ids[i] for i in known],
+            [add[i] for i in known],
+            [factor[i] for i in known],
+            [subtract[i] for i in known],
+        )
+
     def _entry(self, token_id: int) -> int:
         if token_id not in self._index:
             self._index[token_id] = len(self.token_ids)
@@ -73,7 +87,10 @@ class LogitEdits:
 
 
 def apply_edits(logits: mx.array, edits: Sequence[LogitEdits | None]) -> mx.array:
-    """`logits` [R, V] with the entries of each row applied; the same array if there are none."""
+    """`logits` [R, V] with the entries of each row applied; the same array if there are none.
+
+    A draft model may have fewer tokens than those that the entries name: what it has no logit for is passed over.
+    """
     rows: list[int] = []
     token_ids: list[int] = []
     add: list[float] = []
@@ -81,11 +98,12 @@ def apply_edits(logits: mx.array, edits: Sequence[LogitEdits | None]) -> mx.arra
     subtract: list[float] = []
     for row, edit in enumerate(edits):
         if edit is not None:
-            rows += [row] * len(edit.token_ids)
-            token_ids += edit.token_ids
-            add += edit.add
-            factor += edit.factor
-            subtract += edit.subtract
+            its_ids, its_add, its_factor, its_subtract = edit.entries(logits.shape[-1])
+            rows += [row] * len(its_ids)
+            token_ids += its_ids
+            add += its_add
+            factor += its_factor
+            subtract += its_subtract
     if not rows:
         return logits
     at = (mx.array(rows, dtype=mx.uint32), mx.array(token_ids, dtype=mx.uint32))

@@ -37,7 +37,8 @@ class Text:
 
 
 Choose = Callable[[mx.array, Sequence[Hashable], Sequence[Sequence[int]]], list[int]]
-"""From logits [R, V], the texts' keys and what was drafted of each so far, to the next token of each."""
+"""From logits [R, V'] of the tokens that both models have, the texts' keys and what was drafted of each so far, to the
+next token of each."""
 
 
 @dataclass(slots=True)
@@ -153,11 +154,10 @@ class Drafter:
         return self._model.forward(token_ids, layout, self._kv), layout
 
     def _logits(self, rows: mx.array) -> mx.array:
-        """As wide as the large model's. Evaluated: the next forward pass reads what this one writes."""
-        logits = self._model.logits(rows)
-        missing = self._vocab_size - logits.shape[-1]
-        if missing > 0:
-            logits = mx.pad(logits, [(0, 0), (0, missing)], constant_values=mx.array(-mx.inf))
-        logits = logits[:, : self._vocab_size]
+        """No wider than the large model's: a draw looks at every logit, and one for none of its tokens is never it.
+
+        Evaluated: the next forward pass reads what this one writes.
+        """
+        logits = self._model.logits(rows)[:, : self._vocab_size]
         mx.eval(logits, self._kv.arrays)
         return logits
