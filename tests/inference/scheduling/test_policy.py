@@ -30,11 +30,11 @@ def served(policy: str, requests: list[Request], *, seqs: int = 1, budget: int =
     return ended
 
 
-def three() -> list[Request]:
+def three(times: int = 1) -> list[Request]:
     return [
-        Request("long", "s", [1] * 30, 33, priority=2),
-        Request("middle", "s", [1] * 20, 23, priority=-1),
-        Request("short", "t", [1] * 10, 13, priority=0),
+        Request("long", "s", [1] * 30 * times, 30 * times + 3, priority=2),
+        Request("middle", "s", [1] * 20 * times, 20 * times + 3, priority=-1),
+        Request("short", "t", [1] * 10 * times, 10 * times + 3, priority=0),
     ]
 
 
@@ -56,8 +56,16 @@ def test_the_policy_decides_who_is_admitted_first(policy: str, order: list[str])
 
 
 @pytest.mark.parametrize(("policy", "first"), [("fcfs", "long"), ("shortest", "short"), ("priority", "middle")])
-def test_the_policy_decides_who_gets_the_budget_among_those_that_run(policy: str, first: str) -> None:
-    assert served(policy, three(), seqs=3, budget=5)[0] == first
+def test_the_policy_decides_who_gets_the_larger_part_of_a_step_among_those_that_run(policy: str, first: str) -> None:
+    """The rest goes to who has least left, whatever the policy: a short prompt does not wait for a long one's end."""
+    limits = Limits(3, 5, True, scheduling_policy=policy)
+    scheduler = Scheduler(limits, num_blocks=200, block_size=4, max_model_len=4096)
+    for request in three(10):
+        scheduler.add(request)
+    while len(scheduler.prefilling) < 3:
+        scheduler.schedule()
+    got = {chunk.request.request_id: chunk.num_tokens for chunk in scheduler.schedule().chunks}
+    assert got == ({"short": 5} if first == "short" else {first: 3, "short": 2})
 
 
 def test_a_session_with_many_requests_does_not_hold_up_one_with_a_few() -> None:

@@ -48,7 +48,7 @@ class Trial:
             case WaitReason.BATCH_FULL:
                 self.scheduler.limits = replace(current, max_num_seqs=current.max_num_seqs + lacked.missing)
             case _:
-                pool = self.scheduler._pool
+                pool = self.scheduler.books.pool
                 first = pool.total
                 pool._references += [0] * lacked.missing
                 pool._empty.extend(range(first, first + lacked.missing))
