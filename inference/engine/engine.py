@@ -22,7 +22,7 @@ from inference.engine.batch import Batch, build_batch
 from inference.engine.explain import PrefixHistory
 from inference.engine.generation import Generation, Vocabulary
 from inference.engine.kv_pool import check_change, choose_size
-from inference.engine.options import Options, settled
+from inference.engine.options import Options, Settled, settled
 from inference.engine.prompts import check_params, encode_prompt
 from inference.engine.recorder import Recorder
 from inference.engine.runner import Runner
@@ -81,7 +81,8 @@ class Engine:
         )
         longest = loaded.info.context_length
         max_model_len = min(config.max_model_len or longest, longest)
-        size = choose_size(config, self.model_info.kv_bytes_per_token, max_model_len)
+        per_token = self.model_info.kv_bytes_per_token + (draft.info.kv_bytes_per_token if draft else 0)
+        size = choose_size(config, per_token, max_model_len)
         self._runner = Runner(loaded.model, num_blocks=size.num_blocks, block_size=config.block_size, kept=kept)
         self._runner.ops = trusted(config.kernels, self._runner.demands(config.activations, kept))
         self._scheduler = Scheduler(
@@ -189,6 +190,8 @@ class Engine:
         if self.speculator.drafter:
             self.speculator.drafter.model.use(ops)
         before = self._options.in_force
+        if "speculation" in changes:
+            self.speculator.problem = ""
         self._options.request(requested, settled(requested, ops, self.model_info, self._runner.kept))
         now = self._options.in_force
         if (now.kernels, now.activations, now.kv_cache_dtype) != (
@@ -329,6 +332,9 @@ class Engine:
         if not failed:
             self.pace.observe(record.scheduled, record.phases.total)
             self.speculator.observe(record)
+        if self.speculator.problem and self._options.in_force.speculation == "draft":
+            self._options.overrule("speculation", Settled("off", self.speculator.problem))
+            events.append(Configured(self.options, self._steps + 1))
         if self._recorder:
             self._recorder.step(record, wanted, failed=failed)
             if failed or self._recorder.problem:

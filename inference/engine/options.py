@@ -73,6 +73,11 @@ class Options:
         for name, each in found.items():
             self.explain(name, each.reason)
 
+    def overrule(self, name: str, found: Settled) -> None:
+        """An option can't be had as it was asked for any longer."""
+        self.in_force = replace(self.in_force, **{name: found.value})
+        self.explain(name, found.reason)
+
     def explain(self, name: str, reason: str) -> None:
         """Say why an option is in force as it is; an empty reason takes the explanation back."""
         self._reasons[name] = reason

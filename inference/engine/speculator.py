@@ -6,8 +6,10 @@ blocks allow; then they are made. What is drafted never changes an answer, only 
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from inference.protocol import EngineConfig, Speculation, StepRecord
 from inference.scheduling.plan import Chunk, Plan
@@ -35,6 +37,8 @@ class Speculator:
         self.drafter = drafter
         self.dictated: Mapping[str, int] | None = None
         """Drafts by request, in the place of what would be chosen: a recording says so."""
+        self.problem = ""
+        """Why the draft model is asked no more: it failed."""
         self._texts: dict[str, NGrams] = {}
         self._proposed: dict[str, list[int]] = {}
         self._acceptance: dict[str, Acceptance] = {}
@@ -64,7 +68,8 @@ class Speculator:
         """Say how many drafts each of the decoding requests may have in this step; those above 0, by id."""
         self._proposed.clear()
         method = config.speculation
-        depth = 0 if method == "off" or not requests else self._decide(method, requests, config)
+        idle = method == "off" or not requests or (method == "draft" and self.problem)
+        depth = 0 if idle else self._decide(method, requests, config)
         for request in requests:
             if self.dictated is not None:
                 depth = self.dictated.get(request.request_id, 0)
@@ -129,13 +134,26 @@ class Speculator:
             for chunk in plan.chunks:
                 if chunk.drafts:
                     chunk.request.draft_ids = self._proposed[chunk.request.request_id][: chunk.drafts]
-        elif config.speculation == "draft" and self.drafter and plan.chunks and (self._depth or self.dictated):
+        elif config.speculation == "draft" and plan.chunks and (self._depth or self.dictated):
             # Prompts, too, are read as they come: the first drafts then need no catching up.
-            drafts = self.drafter.draft([_text(chunk) for chunk in plan.chunks], choose)
+            drafts = self._drafts(plan, choose)
             for chunk in plan.chunks:
-                if chunk.drafts:
-                    made = drafts.get(chunk.request.request_id, [])
-                    chunk.request.draft_ids = made + [0] * (chunk.drafts - len(made))
+                made = drafts.get(chunk.request.request_id, [])[: chunk.drafts]
+                chunk.request.draft_ids = made + [0] * (chunk.drafts - len(made))
+
+    def _drafts(self, plan: Plan, choose: Choose) -> Mapping[Hashable, list[int]]:
+        """The draft model's; none if it fails, which is no reason for the requests to."""
+        assert self.drafter is not None
+        if not self.problem:
+            try:
+                return self.drafter.draft([_text(chunk) for chunk in plan.chunks], choose)
+            except Exception as error:
+                traceback.print_exception(error, file=sys.stderr)
+                self.drafter.reset()
+                self.problem = (
+                    f"the draft model failed ({type(error).__name__}: {error}); choosing it again tries it again"
+                )
+        return {}
 
     # --- once it is done ---
 

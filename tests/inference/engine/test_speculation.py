@@ -221,6 +221,33 @@ def test_without_a_draft_model_the_option_says_what_to_do(folder: Path, draft: P
     assert told(engine(folder, draft, kv_layout="none"))[0] == "off"
 
 
+def test_a_draft_model_that_fails_is_switched_off_with_the_reason_and_no_request_is_lost(folder: Path) -> None:
+    """And is tried again when it is chosen again."""
+    expected = run(engine(folder), {"a": (PROMPTS[1], greedy(30))}).outcomes["a"].token_ids
+    driven = Run(engine(folder, folder, **ALWAYS))
+    driven.submit("a", PROMPTS[1], greedy(30))
+    for _ in range(3):
+        driven.step()
+    drafter = driven.engine.speculator.drafter
+    assert drafter is not None
+    forward, drafter._forward = drafter._forward, lambda *_: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+    driven.step()
+    (told,) = driven.configured[-1:]
+    state = next(o for o in told.options if o.name == "speculation")
+    assert state.effective == "off"
+    assert (
+        state.reason == "the draft model failed (ZeroDivisionError: division by zero); choosing it again tries it again"
+    )
+    driven.step()
+    assert not driven.records[-1].verified
+    drafter._forward = forward  # type: ignore[method-assign]
+    driven.configure(speculation="draft")
+    driven.finish()
+    assert driven.outcomes["a"].token_ids == expected
+    assert driven.records[-1].config.speculation == "draft"
+    assert sum(v.accepted for r in driven.records[-4:] for v in r.verified) > 0
+
+
 # --- who may draft ---
 
 
