@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from app.link import EngineLink
-from inference.experiment import Experiment, Verdict, judge
+from inference.experiment import Experiment, Verdict, judge, work_for
 from inference.protocol import Configured, EngineDied, Event, Finished, FinishReason, StepRecord
 
 
@@ -23,7 +23,7 @@ class Measurement:
 
     def __init__(self, link: EngineLink, option: str, before: Any, after: Any, vocab_size: int) -> None:
         self.option, self.before, self.after = option, before, after
-        self.experiment = Experiment({option: before}, {option: after}, vocab_size)
+        self.experiment = Experiment({option: before}, {option: after}, vocab_size, work_for(option))
         self.progress = Progress.RUNNING
         self.problem = ""
         """Why it failed, as a sentence."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from inference.protocol import SamplingParams, StepRecord, Submit, TokenPrompt
+from inference.protocol import ChatPrompt, Message, SamplingParams, StepRecord, Submit, TokenPrompt
 
 PAIRS = 10
 """As many windows of either kind are measured."""
@@ -53,6 +53,52 @@ class Load:
             )
             for i in range(self.sessions)
         ]
+
+    @property
+    def about(self) -> str:
+        """What a window is, as a clause."""
+        return (
+            f"{self.sessions} sessions at once with prompts of {self.shared_tokens + self.own_tokens} tokens, "
+            f"{self.shared_tokens} of them alike, and answers of {self.gen_tokens}: the time of their steps"
+        )
+
+
+QUESTIONS = (
+    "What is the KV cache, and why does it grow with the text?",
+    "Why does batching several requests make decode faster?",
+    "Explain in a few sentences how paged attention keeps blocks.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """Work for options of which text decides what they do: the same questions in every window, answered greedily."""
+
+    gen_tokens: int = 64
+
+    def requests(self, window: int, vocab_size: int) -> list[Submit]:
+        """The answers end where they end: what comes after that would be like no text."""
+        params = SamplingParams(temperature=0, max_tokens=self.gen_tokens)
+        return [
+            Submit(f"{SESSION}-{window}-{i}", f"{SESSION} {i + 1}", ChatPrompt((Message("user", question),)), params)
+            for i, question in enumerate(QUESTIONS)
+        ]
+
+    @property
+    def about(self) -> str:
+        return (
+            f"{len(QUESTIONS)} sessions at once with the same questions each time, and answers of at most "
+            f"{self.gen_tokens} tokens: the time of their steps"
+        )
+
+
+NEED_TEXT = ("speculation", "num_speculative_tokens", "adaptive_speculation")
+"""Options that depend on what is written: nobody can guess how random tokens go on."""
+
+
+def work_for(option: str) -> Load | Talk:
+    """What shows the effect of an option."""
+    return Talk() if option in NEED_TEXT else Load()
 
 
 def _tokens(seed: str, count: int, vocab_size: int) -> list[int]:
@@ -140,14 +186,19 @@ class Experiment:
     """Values of the options that are changed, as they are."""
     after: Mapping[str, Any]
     vocab_size: int
-    load: Load = field(default_factory=Load)
+    load: Load | Talk = field(default_factory=Load)
     pairs: int = PAIRS
     seconds: dict[int, float] = field(default_factory=dict)
     """Of the windows that are done, by number."""
+    tokens: dict[int, int] = field(default_factory=dict)
+    """That each of these put out."""
     _place: int = -1
     _open: set[str] = field(default_factory=set)
-    _steps: dict[tuple[bool, int], list[float]] = field(default_factory=dict)
-    """Seconds of the window's steps, by whether they read prompts and how many requests they served."""
+    _steps: dict[tuple[bool, int, int], list[float]] = field(default_factory=dict)
+    """Seconds of the window's steps, by whether they read prompts, how many requests they served and the most drafts
+    of one."""
+    _put_out: int = 0
+    """Tokens of the window so far."""
 
     def __post_init__(self) -> None:
         self.windows = order(self.pairs)
@@ -165,7 +216,7 @@ class Experiment:
         self._place += 1
         window = self.windows[self._place]
         requests = self.load.requests(window.number, self.vocab_size)
-        self._open, self._steps = {r.request_id for r in requests}, {}
+        self._open, self._steps, self._put_out = {r.request_id for r in requests}, {}, 0
         return (self.after if window.after else self.before), requests
 
     def on_record(self, record: StepRecord) -> bool:
@@ -173,12 +224,17 @@ class Experiment:
         if not self._open:
             return False
         if any(row.request_id in self._open for row in record.requests) or self._ended(record):
-            kind = (record.prefill_tokens > 0, len(record.scheduled))
+            deepest = max((s.drafts for s in record.scheduled), default=0)
+            kind = (record.prefill_tokens > 0, len(record.scheduled), deepest)
             self._steps.setdefault(kind, []).append(record.phases.total)
+        self._put_out += sum(s.samples and not s.drafts for s in record.scheduled if s.request_id in self._open)
+        self._put_out += sum(v.tokens for v in record.verified if v.request_id in self._open)
         self._open -= self._ended(record)
         if self._open:
             return False
-        self.seconds[self.windows[self._place].number] = sum(map(_uninterrupted, self._steps.values()))
+        number = self.windows[self._place].number
+        self.seconds[number] = sum(map(_uninterrupted, self._steps.values()))
+        self.tokens[number] = self._put_out
         return True
 
     def _ended(self, record: StepRecord) -> set[str]:
@@ -198,7 +254,6 @@ class Experiment:
                 found.append((values[False], values[True]))
         return found
 
-    @property
-    def tokens(self) -> int:
-        """That a window puts out."""
-        return self.load.sessions * self.load.gen_tokens
+    def speed(self, windows: Sequence[Window]) -> float:
+        """Tokens per second: the median of these windows, all of which are done."""
+        return statistics.median(self.tokens[w.number] / self.seconds[w.number] for w in windows)

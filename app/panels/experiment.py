@@ -41,13 +41,11 @@ class ExperimentScreen(ModalScreen[None]):
             yield Static(id="about")
 
     def on_mount(self) -> None:
-        load = self._measurement.experiment.load
         self.query_one("#about", Static).update(
             Content.styled(
-                f"A window is {load.sessions} sessions at once with prompts of "
-                f"{load.shared_tokens + load.own_tokens} tokens, {load.shared_tokens} of them alike, and answers of "
-                f"{load.gen_tokens}: the time of their steps. Windows of both kinds alternate in pairs (ABBA BAAB …), "
-                "so that drift falls out. Your chats go on meanwhile; the option is put back afterwards.",
+                f"A window is {self._measurement.experiment.load.about}. Windows of both kinds alternate in pairs "
+                "(ABBA BAAB …), so that drift falls out. Your chats go on meanwhile; the option is put back "
+                "afterwards.",
                 "$text-muted",
             )
         )
@@ -67,13 +65,14 @@ class ExperimentScreen(ModalScreen[None]):
         values = in_words(measurement.before), in_words(measurement.after)
         for name, after in (("A", False), ("B", True)):
             value = values[after].ljust(max(map(len, values)))
-            windows = [w for w in experiment.windows if w.after is after and w.counted]
-            times = [experiment.seconds[w.number] for w in windows if w.number in experiment.seconds]
+            counted = [w for w in experiment.windows if w.after is after and w.counted]
+            windows = [w for w in counted if w.number in experiment.seconds]
+            times = [experiment.seconds[w.number] for w in windows]
             if not times:
                 parts.append(f"{name}  {value}\n")
                 continue
             middle = sorted(times)[len(times) // 2]
-            speed = f"{experiment.tokens / middle:.0f} tok/s"
+            speed = f"{experiment.speed(windows):.0f} tok/s"
             spread = f"{min(times) * 1e3:.0f} to {max(times) * 1e3:.0f}"
             parts += [(f"{name}  {value}", "bold"), f"   {middle * 1e3:.0f} ms a window ({spread})   {speed}\n"]
         return Content.assemble(*parts).rstrip()

@@ -8,7 +8,7 @@ from typing import Any
 from textual.widgets import DataTable, Input
 
 from app.panels.experiment import ExperimentScreen
-from inference.protocol import Submit
+from inference.protocol import ChatPrompt, Submit
 from tests.app.panels.test_switches import NAMES, configures
 
 Launch = Callable[..., Any]
@@ -120,3 +120,22 @@ async def test_an_engine_that_dies_ends_it_with_its_sentence(launch: Launch) -> 
         await rig.settle()
         assert "killed by SIGKILL" in rig.screen_text()
         assert rig.workspace.measurement is None
+
+
+async def test_drafts_are_measured_on_text_by_the_tokens_that_come_out(launch: Launch) -> None:
+    async with launch(draft="draft") as rig:
+        await measure(rig, "speculation", "off")
+        first = [command for command in rig.engine.commands if isinstance(command, Submit)][:3]
+        assert all(isinstance(command.prompt, ChatPrompt) and not command.params.ignore_eos for command in first)
+        await until_it_ends(rig)
+        text = " ".join(rig.screen_text().split())
+        assert "slower" in text
+        assert "the same questions each time" in text
+        experiment = rig.app.screen._measurement.experiment
+        assert len(set(experiment.tokens.values())) == 1, "drafts change how long it takes, not what is written"
+        assert experiment.tokens[0] == 3 * 64
+        speeds = {
+            after: experiment.speed([w for w in experiment.windows if w.after is after]) for after in (False, True)
+        }
+        assert speeds[False] > 2 * speeds[True]
+        assert rig.engine.config.speculation == "auto"
