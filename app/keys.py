@@ -63,7 +63,7 @@ KEYS: tuple[Key, ...] = (
     Key("answer.copy", "ctrl+o", "copy", "Copy", "copy the last answer (OSC 52: works over ssh and tmux)", bar=11),
     Key(
         "session.settings", "ctrl+s", "settings", "Settings",
-        "settings of this session: system prompt and sampling", bar=6,
+        "settings of this session: system prompt, sampling, tools", bar=6,
     ),
     Key(
         "view.dock", "f2", "dock", "Panels",
@@ -106,6 +106,10 @@ KEYS: tuple[Key, ...] = (
     Key(
         "transcript.fork", "f", "ask('fork')", "Fork",
         "open a new tab that begins like this session up to the selected message", "transcript", 6, palette=False,
+    ),
+    Key(
+        "transcript.open", "enter", "ask('open')", "Open",
+        "show all of the selected message's tool calls, or less again", "transcript", 7, palette=False,
     ),
     Key(
         "transcript.older", "left", "ask('older')", "Older version",

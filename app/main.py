@@ -126,6 +126,15 @@ class GlasschatApp(App[int]):
             self.chat.action_race,
         )
         yield SystemCommand(
+            "Tools", "all tools, what each does, and what was allowed in this session (/tools)", self.chat.action_tools
+        )
+        on = self.workspace.active.tools.on
+        yield SystemCommand(
+            "Tools off" if on else "Tools on",
+            "let the model of this session call none" if on else "let the model of this session call tools",
+            self.chat.action_toggle_tools,
+        )
+        yield SystemCommand(
             "Tokens: who wrote them",
             "answers token by token: drafted and accepted, or sampled by the model; T in the transcript",
             self.chat.action_tokens,

@@ -6,7 +6,6 @@ whether their source is tight or loose, so that an item's look never depends on 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -132,8 +131,6 @@ class BlockRenderer:
                 return [[Segment("─" * width, self.styles("rule"))]]
             case "table_open":
                 return self._table(tokens, width)
-            case "tool_call":
-                return self._tool_call(token.content, width)
             case _:
                 return wrap(Text(token.content), width)
 
@@ -226,20 +223,6 @@ class BlockRenderer:
                 lines.append(line)
         return lines
 
-    def _tool_call(self, content: str, width: int) -> Lines:
-        styles = self.styles
-        name, arguments, complete = read_tool_call(content)
-        parts = [Text.assemble(("⚙ tool call  ", styles("dim")), (name, styles("accent bold")))]
-        parts += [Text.assemble((f"{k}: " if k else "", styles("dim")), v) for k, v in arguments]
-        if complete:
-            parts.append(Text("shown only: this version does not run tools", styles("dim italic")))
-        lines: Lines = []
-        for index, part in enumerate(parts):
-            indent = "  " if index else ""
-            lines += [[Segment(indent), *line] for line in wrap(part, width - 2 - len(indent))]
-        bar = Segment("▏ ", styles("accent"))
-        return [[bar, *line] for line in lines]
-
     # --- inline -----------------------------------------------------------------------------------------------------
 
     def _inline(self, token: Token) -> Text:
@@ -274,10 +257,6 @@ class BlockRenderer:
                         text.append(f" ({address})", self.styles("dim"))
                 case "image":
                     text.append(f"[image: {child.content}] ({child.attrGet('src')})", self.styles("dim"))
-                case "tool_call":
-                    name, arguments, _ = read_tool_call(child.content)
-                    inner = ", ".join(f"{k}={v}" if k else v for k, v in arguments)
-                    text.append(f"⚙ {name}({inner})", self.styles("accent"))
                 case _:
                     text.append(child.content, style)
         return text
@@ -297,19 +276,6 @@ def list_start(token: Token) -> int:
     """The number of an ordered list's first item."""
     start = token.attrGet("start")
     return 1 if start is None else int(start)
-
-
-def read_tool_call(content: str) -> tuple[str, list[tuple[str, str]], bool]:
-    """Name, arguments and whether the call is complete, from the JSON between the tags, however broken."""
-    try:
-        call = json.loads(content)
-        arguments = call.get("arguments", {})
-        if isinstance(arguments, str):
-            arguments = json.loads(arguments)
-        shown = [(str(k), v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)) for k, v in arguments.items()]
-        return str(call["name"]), shown, True
-    except (ValueError, KeyError, AttributeError, RecursionError):
-        return "…", [("", content.strip())] if content.strip() else [], False
 
 
 def _column_widths(rows: Sequence[Sequence[Text]], columns: int, room: int) -> list[int]:

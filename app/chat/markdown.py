@@ -13,15 +13,11 @@ from functools import cache
 from typing import Any
 
 from markdown_it import MarkdownIt
-from markdown_it.rules_block import StateBlock
-from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from textual.strip import Strip
 
 from app.chat.blocks import BlockRenderer, Lines, closing, list_start
 from app.paint import Styles
-
-OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
 LONG_LIST = 600
 """Characters after which the finished items of an open list are settled."""
@@ -37,56 +33,10 @@ def clean(text: str) -> str:
     return _CONTROLS.sub("", text)
 
 
-def _tool_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """A tool call at the start of a line, up to its closing tag or, while it is being written, to the end."""
-    first = state.src[state.bMarks[start] + state.tShift[start] : state.eMarks[start]]
-    if not first.startswith(OPEN) or state.sCount[start] - state.blkIndent >= 4:
-        return False
-    if silent:
-        return True
-    parts = []
-    line = start
-    text = first[len(OPEN) :]
-    while True:
-        before, found, _after = text.partition(CLOSE)
-        parts.append(before)
-        line += 1
-        if found or line >= end:
-            break
-        text = state.src[state.bMarks[line] : state.eMarks[line]]
-    token = state.push("tool_call", "", 0)
-    content = "\n".join(parts)
-    token.content, token.map = content if found else _without_begun_tag(content), [start, line]
-    state.line = line
-    return True
-
-
-def _without_begun_tag(content: str) -> str:
-    """The content of a call that is being written, without the first letters of its closing tag."""
-    at = content.rfind("<")
-    return content[:at] if at >= 0 and CLOSE.startswith(content[at:]) else content
-
-
-def _tool_inline(state: StateInline, silent: bool) -> bool:
-    """A tool call in the middle of a line."""
-    if not state.src.startswith(OPEN, state.pos):
-        return False
-    start = state.pos + len(OPEN)
-    end = state.src.find(CLOSE, start)
-    if not silent:
-        token = state.push("tool_call", "", 0)
-        token.content = state.src[start:end] if end >= 0 else _without_begun_tag(state.src[start : state.posMax])
-    state.pos = end + len(CLOSE) if end >= 0 else state.posMax
-    return True
-
-
 @cache
 def parser() -> MarkdownIt:
     """CommonMark with tables and strikethrough; HTML is shown as it is written."""
-    made = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
-    made.block.ruler.before("fence", "tool_call", _tool_block, {"alt": ["paragraph", "blockquote", "list"]})
-    made.inline.ruler.before("autolink", "tool_call", _tool_inline)
-    return made
+    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
 
 
 def strips(lines: Lines) -> list[Strip]:
@@ -133,9 +83,6 @@ class MarkdownStream:
             self._complete = complete
             self._settle(complete)
         tail = self._source[self._start :]
-        last = tail.rsplit("\n", 1)[-1]
-        if last and OPEN.startswith(last.strip()) and last.strip():
-            tail = tail[: -len(last)]
         self.tail = self._draw(self._parse(tail)) if tail.strip() else []
 
     def _parse(self, tail: str) -> list[Token]:

@@ -10,10 +10,13 @@ from rich.segment import Segment
 from textual.strip import Strip
 
 from app.chat.blocks import READABLE
-from app.chat.markdown import MarkdownStream, render
+from app.chat.body import Body
+from app.chat.toolcard import CallFace
 from app.paint import Line, Styles
 from app.sessions.export import statistics
 from app.sessions.session import Turn, TurnState
+
+NOTHING: tuple[int, bool, tuple[CallFace, ...]] = (-1, False, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +25,11 @@ class Face:
 
     head: tuple[tuple[str, str], ...]
     foot: tuple[tuple[tuple[str, str], ...], ...]
+    calls: tuple[CallFace, ...] = ()
+    """Of the tool calls in the text, in their order."""
 
 
-def face(turn: Turn, place: tuple[int, int], model: str, progress: str) -> Face:
+def face(turn: Turn, place: tuple[int, int], model: str, progress: str, calls: tuple[CallFace, ...] = ()) -> Face:
     """Head and foot of a turn, which is version `place[0]` of `place[1]`; `progress`: how an answer is coming on."""
     head: Line = [("You", "you")] if turn.is_question else [(model, "model")]
     version, versions = place
@@ -38,7 +43,7 @@ def face(turn: Turn, place: tuple[int, int], model: str, progress: str) -> Face:
         foot.append(((stats, role),))
     if turn.note:
         foot.append(((turn.note, "warn"),))
-    return Face(tuple(head), tuple(foot))
+    return Face(tuple(head), tuple(foot), calls)
 
 
 class MessageView:
@@ -50,9 +55,9 @@ class MessageView:
         self.lines: list[Strip] = []
         self.fresh = False
         """The lines are right for the turn as it is now and for the width last asked for."""
-        self._stream: MarkdownStream | None = None
-        self._shown: tuple[int, bool] = (-1, False)
-        """Length of the text that is drawn, and whether it was drawn as a whole."""
+        self._body: Body | None = None
+        self._shown: tuple[int, bool, tuple[CallFace, ...]] = NOTHING
+        """Length of the text that is drawn, whether it was drawn as a whole, and the calls as they were."""
         self._width = 0
 
     @property
@@ -61,7 +66,7 @@ class MessageView:
 
     def look_at(self, face: Face) -> None:
         """Note whether the turn looks different now."""
-        if face != self.face or self._shown != (len(self.turn.text), not self.turn.open):
+        if face != self.face or self._shown[:2] != (len(self.turn.text), not self.turn.open):
             self.face, self.fresh = face, False
 
     def estimate(self, width: int) -> int:
@@ -73,32 +78,30 @@ class MessageView:
 
     def draw(self, styles: Styles, width: int) -> int:
         """Bring the lines up to date; returns the first line that may look different now."""
-        text, whole = self.turn.text, not self.turn.open
-        changed = 0
-        if whole:
-            if self._stream is not None or self._shown != (len(text), True) or self._width != width:
-                self._stream = None
-                self._body = render(text, styles, width)
+        text, whole, calls = self.turn.text, not self.turn.open, self.face.calls
+        body, changed = self._body, 0
+        if body is None or body.width != width or self._shown[1] or whole:
+            if whole and body is not None and body.width == width and self._shown == (len(text), True, calls):
+                changed = len(body.lines) + 1
             else:
-                changed = len(self._body) + 1
+                body = self._body = Body(styles, width, calls=not self.turn.is_question)
+                if whole:
+                    body.whole(text, calls)
+                else:
+                    body.update(text, calls)
         else:
-            if self._stream is None or self._stream.width != width:
-                self._stream = MarkdownStream(styles, width)
-            else:
-                changed = len(self._stream.settled) + 1
-            self._stream.update(text)
-            self._body = self._stream.lines
+            changed = body.update(text, calls) + 1
         foot = [strip for line in self.face.foot for strip in small_print(line, styles, width)]
         head = Strip([Segment(t, styles(role)) for t, role in self.face.head])
         if not self.lines or head != self.lines[0]:
             changed = 0
-        self.lines = [head, *self._body, *foot, Strip([])]
-        self._shown, self._width, self.fresh = (len(text), whole), width, True
+        self.lines = [head, *body.lines, *foot, Strip([])]
+        self._shown, self._width, self.fresh = (len(text), whole, calls), width, True
         return changed
 
     def restyle(self) -> None:
         """Forget what was drawn: the width or the colours changed."""
-        self._stream, self._shown, self.fresh = None, (-1, False), False
+        self._body, self._shown, self.fresh = None, NOTHING, False
 
 
 def small_print(line: Iterable[tuple[str, str]], styles: Styles, width: int) -> list[Strip]:

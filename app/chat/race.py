@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
+from app.chat.approval import ApprovalCard
 from app.chat.composer import Composer
 from app.chat.message import Face
 from app.chat.settings import Settings, SettingsScreen
@@ -55,6 +56,7 @@ class RaceScreen(Screen[None]):
                 with Vertical(classes="branch") as box:
                     box.border_title = branch.name
                     yield Transcript(self._face)
+                    yield ApprovalCard()
         yield Static(id="shared")
         composer = Composer(self._branches[0].sent)
         composer.border_title = "to both branches"
@@ -75,8 +77,12 @@ class RaceScreen(Screen[None]):
         self._behind = under_way
 
     def refresh_race(self) -> None:
-        for transcript in self.query(Transcript):
+        for transcript, card, branch in zip(
+            self.query(Transcript), self.query(ApprovalCard), self._branches, strict=True
+        ):
             transcript.sync()
+            exchange = self._workspace.exchanges.of(branch)
+            card.show(exchange.asking if exchange is not None else None, max(8, self.size.height // 2))
         self.query_one("#shared", Static).update(self._shared())
 
     def _shared(self) -> Content:
@@ -95,6 +101,10 @@ class RaceScreen(Screen[None]):
             f" of {one} and {other}: {both * size} tokens are kept once and were computed for one of them at most",
         )
 
+    def on_approval_card_answered(self, event: ApprovalCard.Answered) -> None:
+        self._workspace.exchanges.decide(event.asking, event.decision)
+        self.query_one(Composer).focus()
+
     @on(Composer.Sent)
     def _ask_both(self, event: Composer.Sent) -> None:
         if self._busy():
@@ -106,7 +116,7 @@ class RaceScreen(Screen[None]):
         self.refresh_race()
 
     def _busy(self) -> bool:
-        busy = any(self._workspace.answering(branch) is not None for branch in self._branches)
+        busy = any(map(self._workspace.busy, self._branches))
         if busy:
             self.notify("Both are asked when both have ended: wait, or stop them with Esc.")
         return busy
@@ -127,10 +137,11 @@ class RaceScreen(Screen[None]):
 
         def keep(found: Settings | None) -> None:
             if found is not None:
-                self._workspace.set_params(fork, *found)
+                self._workspace.set_params(fork, found.params, found.system_prompt, found.priority)
+                self._workspace.set_tools(fork, found.tools, found.directory)
                 self.refresh_race()
 
-        self.app.push_screen(SettingsScreen(fork), keep)
+        self.app.push_screen(SettingsScreen(fork, self._workspace.kit.started_in), keep)
 
     def action_leave(self) -> None:
         """Stop what is being answered; if nothing is, go back to the chat."""

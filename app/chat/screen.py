@@ -11,11 +11,13 @@ from textual import on
 from textual.binding import BindingType
 from textual.widgets import TextArea
 
+from app.chat.approval import ApprovalCard
 from app.chat.composer import Composer
 from app.chat.dialogs import HelpScreen, RenameScreen, SessionsScreen
 from app.chat.race import RaceScreen
 from app.chat.settings import Settings, SettingsScreen
 from app.chat.tabs import TabBar
+from app.chat.toollist import ToolsScreen
 from app.chat.transcript import Transcript
 from app.chat.view import DOCK_COLUMNS, SMALL, ChatView
 from app.inspector.screen import InspectorScreen
@@ -46,8 +48,15 @@ class ChatScreen(ChatView):
         if self._editing is not None:
             self.workspace.stop(session)
             self.workspace.edit(session, self._editing, event.text)
+        elif event.text.strip() == "/tools":
+            self._composer.put("")
+            self.action_tools()
+            return
         elif self.workspace.answering(session) is not None:
             self.notify("This session is still being answered: Esc stops the answer. Your message stays here.")
+            return
+        elif self.workspace.busy(session):
+            self.notify("A tool runs, or asks for your yes: Esc stops it, or says no. Your message stays here.")
             return
         else:
             self.workspace.send(session, event.text)
@@ -61,11 +70,17 @@ class ChatScreen(ChatView):
         if self._editing is not None:
             self._editing = None
             self._composer.put(self.workspace.active.draft)
+        elif self._approval.asking is not None:
+            self._approval.action_refuse()
         elif not self.workspace.stop(self.workspace.active):
             # Nothing to stop: Esc leads back to the message.
             self._transcript.selected = None
             self._composer.focus()
         self._transcript.sync()
+
+    def on_approval_card_answered(self, event: ApprovalCard.Answered) -> None:
+        self.workspace.exchanges.decide(event.asking, event.decision)
+        self._composer.focus()
 
     def action_regenerate(self) -> None:
         answer = self.workspace.active.last("assistant")
@@ -142,6 +157,9 @@ class ChatScreen(ChatView):
                 self._regenerate(turn)
             case "fork":
                 self._fork(turn)
+            case "open":
+                self._opened ^= {turn.id}
+                self._transcript.sync()
             case "older" | "newer":
                 self._show_version(turn, -1 if event.action == "older" else 1)
             case "edit":
@@ -229,11 +247,25 @@ class ChatScreen(ChatView):
 
         def save(result: Settings | None) -> None:
             if result is not None:
-                self.workspace.set_params(session, *result)
+                self.workspace.set_params(session, result.params, result.system_prompt, result.priority)
+                self.workspace.set_tools(session, result.tools, result.directory)
                 self._meter.changed()
+                self._transcript.sync()
                 self.notify("Saved: from the next answer on.")
 
-        self.app.push_screen(SettingsScreen(session), save)
+        self.app.push_screen(SettingsScreen(session, self.workspace.kit.started_in), save)
+
+    def action_tools(self) -> None:
+        """All tools, what each does to the world, and what was allowed in this session."""
+        self.app.push_screen(ToolsScreen(self.workspace, self.workspace.active))
+
+    def action_toggle_tools(self) -> None:
+        session = self.workspace.active
+        self.workspace.set_tools(session, not session.tools.on, session.tools.directory)
+        self._meter.changed()
+        self._transcript.sync()
+        where = f"on; files are looked for below {self.workspace.kit.directory(session)}" if session.tools.on else "off"
+        self.notify(f"Tools are {where}. From the next message on.", markup=False)
 
     def action_dock(self) -> None:
         if self.app.size.width >= DOCK_COLUMNS:

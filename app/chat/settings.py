@@ -14,8 +14,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label, Static, TextArea
 
 from app.sessions.session import DEFAULT_PARAMS, Session
-from inference.errors import RequestError
+from inference.errors import ConfigError, RequestError
 from inference.protocol import SamplingParams
+from inference.tools.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +88,27 @@ FIELDS = (
 )  # fmt: skip
 PRIORITY = Field("priority", "priority", "smaller first, by policy priority", _int, _shown)
 
-Settings = tuple[SamplingParams, str, int]
-"""Sampling, system prompt and priority."""
+TOOLS = Field("tools", "tools", "yes: the model may call tools (F1)", _read_flag, lambda v: "yes" if v else "no")
+ROWS = (*FIELDS, PRIORITY, TOOLS)
+DIRECTORY = "directory"
+DIRECTORY_HINT = "tools see nothing outside of it; empty: where glasschat was started"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    params: SamplingParams
+    system_prompt: str
+    priority: int
+    tools: bool
+    directory: str
+    """Where tools look for files; empty for where glasschat was started."""
 
 
 def read_field(field: Field, text: str) -> tuple[Any, str]:
     """The value that the text stands for, and why it is not acceptable (empty if it is)."""
     try:
         value = field.read(text)
-        if field is not PRIORITY:
+        if field not in (PRIORITY, TOOLS):
             SamplingParams(**{field.name: value})
     except RequestError as error:
         return None, str(error)
@@ -111,9 +124,10 @@ class SettingsScreen(ModalScreen[Settings | None]):
         Binding("ctrl+r", "defaults", "Defaults", priority=True),
     ]
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, started_in: str) -> None:
+        """`started_in` is the workspace of tools where none is named."""
         super().__init__()
-        self._session = session
+        self._session, self._started_in = session, started_in
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog form") as box:
@@ -125,19 +139,41 @@ class SettingsScreen(ModalScreen[Settings | None]):
                     self._session.system_prompt, id="system", placeholder="how the model should behave (may be empty)"
                 )
                 with Grid():
-                    for field in (*FIELDS, PRIORITY):
+                    for field in ROWS:
                         yield Label(field.label)
-                        value = getattr(self._session if field is PRIORITY else self._session.params, field.name)
-                        yield Input(field.write(value), id=field.name, compact=True)
+                        yield Input(field.write(self._value(field)), id=field.name, compact=True)
                         yield Static(field.hint, id=f"hint-{field.name}", classes="hint")
+                yield Label("workspace of the tools", classes="heading")
+                yield Input(self._session.tools.directory, id=DIRECTORY, placeholder=self._started_in, compact=True)
+                yield Static(DIRECTORY_HINT, id=f"hint-{DIRECTORY}", classes="hint")
                 yield Static("Changes apply from the next answer of this session on.", classes="hint")
 
     def on_mount(self) -> None:
         self.query_one("#temperature", Input).focus()
 
+    def _value(self, field: Field) -> Any:
+        session = self._session
+        if field is TOOLS:
+            return session.tools.on
+        return getattr(session if field is PRIORITY else session.params, field.name)
+
     def on_input_changed(self, event: Input.Changed) -> None:
-        field = next(f for f in (*FIELDS, PRIORITY) if f.name == event.input.id)
-        self._check(field)
+        if event.input.id == DIRECTORY:
+            self._check_directory()
+        else:
+            self._check(next(f for f in ROWS if f.name == event.input.id))
+
+    def _check_directory(self) -> tuple[str, str]:
+        """Show below the field what is wrong with the directory, or else what it is for."""
+        named, error = self.query_one(f"#{DIRECTORY}", Input).value.strip(), ""
+        try:
+            directory = str(Workspace(named).root) if named else ""
+        except ConfigError as problem:
+            directory, error = "", str(problem)
+        hint = self.query_one(f"#hint-{DIRECTORY}", Static)
+        hint.update(Content(f"✗ {error}" if error else DIRECTORY_HINT))
+        hint.set_class(bool(error), "error")
+        return directory, error
 
     def _check(self, field: Field) -> tuple[Any, str]:
         """Show beside the field what is wrong with it, or else what it is for."""
@@ -153,16 +189,19 @@ class SettingsScreen(ModalScreen[Settings | None]):
     def action_save(self) -> None:
         values: dict[str, Any] = {}
         wrong: list[str] = []
-        for field in (*FIELDS, PRIORITY):
+        for field in ROWS:
             values[field.name], error = self._check(field)
             if error:
                 wrong.append(field.name)
+        directory, error = self._check_directory()
+        if error:
+            wrong.append(DIRECTORY)
         if wrong:
             self.query_one(f"#{wrong[0]}", Input).focus()
             return
-        priority = values.pop(PRIORITY.name)
+        priority, tools = values.pop(PRIORITY.name), values.pop(TOOLS.name)
         params = SamplingParams(**values, logprobs=self._session.params.logprobs)
-        self.dismiss((params, self.query_one("#system", TextArea).text, priority))
+        self.dismiss(Settings(params, self.query_one("#system", TextArea).text, priority, tools, directory))
 
     def action_defaults(self) -> None:
         for field in FIELDS:

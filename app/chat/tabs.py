@@ -12,7 +12,7 @@ from textual.strip import Strip
 from app.paint import Line, Painted, fit
 
 NAME_WIDTH = 24
-MARKS = {"answering": "▶", "waiting": "…", "unseen": "●", "": ""}
+MARKS = {"answering": "▶", "waiting": "…", "asking": "?", "calling": "⚙", "unseen": "●", "": ""}
 """What stands before a tab's name; told apart by shape, not by colour alone."""
 
 
@@ -21,7 +21,7 @@ class Tab:
     id: str
     name: str
     mark: str = ""
-    """answering, waiting, unseen or nothing."""
+    """answering, waiting, asking (a tool asks for a yes), calling (a tool runs), unseen or nothing."""
 
 
 class TabBar(Painted):

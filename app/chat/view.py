@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from textual.app import ComposeResult
@@ -14,6 +15,8 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from app.chat import engineline
+from app.chat.approval import ApprovalCard
+from app.chat.callfaces import call_faces
 from app.chat.composer import Composer
 from app.chat.engineline import EngineLine
 from app.chat.keybar import KeyBar
@@ -67,6 +70,8 @@ class ChatView(Screen[None]):
         self._stale = False
         """The transcript is behind the session."""
         self._rest_until = 0.0
+        self._opened: set[str] = set()
+        """Turns whose tool calls are shown with all that they had and gave."""
         self._panels_shown = 0.0
 
     def compose(self) -> ComposeResult:
@@ -76,6 +81,7 @@ class ChatView(Screen[None]):
             with Vertical(id="chat"):
                 yield Transcript(self._face, id="transcript")
                 yield Static("↓ more below: End follows the answer", id="more")
+                yield ApprovalCard(id="approval")
             yield Dock(id="dock")
         yield Composer(lambda: self.workspace.active.sent(), id="composer")
         yield KeyBar(id="keys")
@@ -88,6 +94,7 @@ class ChatView(Screen[None]):
         self._composer = self.query_one(Composer)
         self._keys = self.query_one(KeyBar)
         self._more = self.query_one("#more")
+        self._approval = self.query_one(ApprovalCard)
         self.dock_beside = self.workspace.store.setting("dock", "on") == "on"
         self._show_session()
         self.show_panels()
@@ -105,7 +112,8 @@ class ChatView(Screen[None]):
         return name.rstrip("/").rsplit("/", 1)[-1] or name
 
     def _face(self, turn: Turn, place: tuple[int, int]) -> Face:
-        return face(turn, place, self.model_name, self._progress(turn) if turn.open else "")
+        calls = call_faces(self.workspace, turn, self._opened)
+        return face(turn, place, self.model_name, self._progress(turn) if turn.open else "", calls)
 
     def _progress(self, turn: Turn) -> str:
         """How an answer under way is coming on."""
@@ -113,7 +121,7 @@ class ChatView(Screen[None]):
         if answer is None:
             return ""
         if not answer.sent:
-            return "waiting for the engine"
+            return "waiting for the engine" if not self.workspace.watch.ready else "waiting for the tools to be loaded"
         if answer.first_token is None:
             return f"reading the prompt · {self._clock() - answer.asked:.0f} s"
         elapsed = self._clock() - answer.first_token
@@ -139,7 +147,7 @@ class ChatView(Screen[None]):
         if changes.engine:
             self._on_engine(changes)
         active = self.workspace.active
-        self._stale |= active.id in changes.sessions or changes.engine or self.workspace.answering(active) is not None
+        self._stale |= active.id in changes.sessions or changes.engine or self.workspace.busy(active)
         if self._stale and now >= self._rest_until:
             # Whatever an update costs, three quarters of the time stay free for the keyboard.
             self._transcript.sync()
@@ -148,6 +156,7 @@ class ChatView(Screen[None]):
             self._meter.changed()
         self._meter.tick(active, self._composer.text)
         self._show_tabs()
+        self._show_approval()
         self._show_meter()
         self._say_problem()
         for notice in changes.notices:
@@ -181,7 +190,8 @@ class ChatView(Screen[None]):
 
     def show_panels(self) -> None:
         now = self._panels_shown = self._clock()
-        snapshot = self.telemetry.snapshot(now)
+        resting = tuple((e.session.name, e.why()) for e in self.workspace.exchanges.all())
+        snapshot = replace(self.telemetry.snapshot(now), resting=resting)
         self._dock.show(snapshot)
         self._engine_line.show(engineline.draw(self.workspace.watch, snapshot, self.model_name, now, self.size.width))
 
@@ -190,9 +200,25 @@ class ChatView(Screen[None]):
             turn = self.workspace.answering(session)
             if turn is not None:
                 return "answering" if turn.state is TurnState.STREAMING else "waiting"
+            if (exchange := self.workspace.exchanges.of(session)) is not None:
+                return "asking" if exchange.asking is not None else "calling"
             return "unseen" if session.id in self.workspace.unseen else ""
 
         self._tabs.show(tuple(Tab(s.id, s.name, mark(s)) for s in self.workspace.sessions), self.workspace.active.id)
+
+    def _show_approval(self) -> None:
+        """The card of the session on screen, if a call of it waits for the user."""
+        exchange = self.workspace.exchanges.of(self.workspace.active)
+        asking = exchange.asking if exchange is not None else None
+        had_focus = self.focused is self._approval
+        room = max(8, self.query_one("#chat").size.height - 4)
+        if not self._approval.show(asking, room):
+            return
+        # Who is typing goes on typing: an Enter that was meant for the message must not answer.
+        if asking is not None and not self._composer.text:
+            self._approval.focus()
+        elif asking is None and had_focus:
+            self._composer.focus()
 
     def _show_meter(self) -> None:
         session = self.workspace.active
@@ -214,6 +240,7 @@ class ChatView(Screen[None]):
         self._composer.put(session.draft)
         self._transcript.show(session)
         self._meter.changed(wait=0)
+        self._show_approval()
         self._show_tabs()
         self._show_meter()
 
@@ -252,8 +279,14 @@ class ChatView(Screen[None]):
         self.call_after_refresh(self.show_panels)
 
     def _look_at_focus(self) -> None:
-        scope = "transcript" if isinstance(self.focused, Transcript) else "composer"
+        focused = self.focused
+        scope = "transcript" if isinstance(focused, Transcript) else "composer"
+        if isinstance(focused, ApprovalCard):
+            scope = "approval"
         self.query_one(KeyBar).look_at(scope, self._small)
+
+    async def on_unmount(self) -> None:
+        await self.workspace.close_tools()
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         self._look_at_focus()

@@ -23,7 +23,10 @@ def draw(snapshot: Snapshot, width: int, height: int) -> list[Line]:
         [(fit("session", name_width), "dim")]
         + [(f" {name:<{w}}" if name == "state" else f" {name:>{w}}", "dim") for name, w in columns]
     ]
-    if not snapshot.requests:
+    for session, why in snapshot.resting:
+        lines.append([(fit(session, name_width), "text"), (" TOOL", "warn")])
+        lines.append([(fit(f"  rests: {why}", width), "warn")])
+    if not snapshot.requests and not snapshot.resting:
         text = "No request yet. Each message you send is one: WAIT, then PREFILL, then DECODE."
         lines += [[(line, "dim")] for line in wrap(text, width)]
     for view in snapshot.requests:

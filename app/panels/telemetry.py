@@ -112,6 +112,8 @@ class Snapshot:
     bars: tuple[StepBar, ...] = ()
     shares: tuple[Share, ...] = ()
     requests: tuple[RequestView, ...] = ()
+    resting: tuple[tuple[str, str], ...] = ()
+    """Sessions without a request that wait for something else, and why."""
     decode: Series = Series()
     prefill: Series = Series()
     step_ms: Series = Series()

@@ -458,7 +458,7 @@ def _receipts(rows: Iterable[tuple[str, str]]) -> Iterable[Receipt]:
             yield Receipt.from_json(text)
         except ValueError:
             # Whatever call this was, it may have been made: with this it is never made again.
-            yield Receipt(id, "", 0, "", {}, None, CallState.INTERRUPTED)
+            yield Receipt(id, "", 0, "", {}, None, CallState.INTERRUPTED, result="error: what this came to is lost")
 
 
 def _params(text: str) -> SamplingParams:

@@ -94,11 +94,10 @@ class Exchanges:
             return False
         return self.begin(session, turn)
 
-    def decide(self, session: Session, decision: Decision) -> None:
-        """The user's word on the call that waits."""
-        exchange = self.of(session)
-        if exchange is not None and exchange.asking is not None and not exchange.asking.answer.done():
-            exchange.asking.answer.set_result(decision)
+    def decide(self, asking: Asking, decision: Decision) -> None:
+        """The user's word on a call that waits. Once is enough: what comes later answers nothing."""
+        if not asking.answer.done():
+            asking.answer.set_result(decision)
 
     def stop(self, session: Session) -> bool:
         """Stop what runs, with its children, and what waits; says whether there was anything."""

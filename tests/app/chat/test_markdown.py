@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.style import Style
 
-from app.chat.markdown import OPEN, MarkdownStream, clean, parser, render
+from app.chat.markdown import MarkdownStream, clean, parser, render
 
 PIECES = [
     "words and more words ", "**bold** ", "*it* ", "\n", "\n\n", "- item\n", "  - sub\n", "* star\n",
     "1. one\n", "2. two\n", "9) nine\n", "- \n", "```python\n", "```\n", "~~~\n", "def f(x):\n    return 1\n",
     "| a | b |\n", "|---|---|\n", "# head\n", "> quote\n", "---\n", "===\n", "    indented\n", "`code` ",
-    "<tool_call>\n", '{"name": "clock", "arguments": {"what": "time"}}', "\n</tool_call>\n", "<tool_call>",
     "[text](http://x.y) ", "漢字 wide ", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "\t", "<b>", "\\", "&amp;",
 ]  # fmt: skip
 
@@ -38,9 +37,6 @@ def test_streamed_in_any_pieces_it_reads_as_when_drawn_whole(
     parts: list[str], times: int, width: int, seed: int
 ) -> None:
     source = "".join(parts) * times
-    last = source.rsplit("\n", 1)[-1].strip()
-    if last and OPEN.startswith(last):
-        source += "\n"  # the beginning of a tag is held back until it is known what it becomes
     chance = random.Random(seed)
     stream, at = MarkdownStream(plain, width), 0
     while at < len(source):
@@ -117,36 +113,6 @@ def test_a_link_shows_where_it_goes() -> None:
 
 def test_html_is_shown_and_not_swallowed() -> None:
     assert lines("<b>not bold</b>") == ["<b>not bold</b>"]
-
-
-CALL = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "12 * 7"}}\n</tool_call>'
-
-
-def test_a_tool_call_is_a_tidy_block() -> None:
-    assert lines(f"Let me compute.\n{CALL}\nDone.") == [
-        "Let me compute.", "", "▏ ⚙ tool call  calculator", "▏   expression: 12 * 7",
-        "▏   shown only: this version does not run tools", "", "Done.",
-    ]  # fmt: skip
-
-
-def test_no_moment_of_a_streaming_tool_call_shows_its_tags() -> None:
-    stream = MarkdownStream(plain, 60)
-    for end in range(len(CALL) + 1):
-        stream.update(CALL[:end])
-        shown = "\n".join(s.text for s in stream.lines)
-        assert "tool_call" not in shown.replace("tool call", "")
-        assert "<" not in shown
-
-
-def test_a_broken_tool_call_shows_what_there_is() -> None:
-    assert lines("<tool_call>\n{'name': broken}\n</tool_call>") == ["▏ ⚙ tool call  …", "▏   {'name': broken}"]
-
-
-def test_a_tool_call_in_a_sentence_or_in_code() -> None:
-    assert lines('Use <tool_call>{"name": "clock", "arguments": {"what": "time"}}</tool_call> now') == [
-        "Use ⚙ clock(what=time) now"
-    ]
-    assert lines("write `<tool_call>` there") == ["write <tool_call> there"]
 
 
 def test_control_characters_never_reach_the_terminal() -> None:

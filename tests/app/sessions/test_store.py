@@ -246,3 +246,37 @@ def test_settings_of_an_unknown_kind_fall_back_to_the_defaults(opened: Callable[
     db.close()
     (session,) = opened().restore()
     assert session.params.temperature == 0.3
+
+
+VERSION_1 = """
+CREATE TABLE sessions (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, system_prompt TEXT NOT NULL, params TEXT NOT NULL, draft TEXT NOT NULL,
+    head TEXT, created REAL NOT NULL, updated REAL NOT NULL, open INTEGER NOT NULL, place INTEGER NOT NULL, owner TEXT
+);
+CREATE TABLE turns (
+    id TEXT PRIMARY KEY, session TEXT NOT NULL, parent TEXT, role TEXT NOT NULL, text TEXT NOT NULL,
+    state TEXT NOT NULL, reason TEXT NOT NULL, note TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL, ttft REAL NOT NULL, speed REAL NOT NULL, created REAL NOT NULL
+);
+CREATE INDEX turns_of_session ON turns (session, created);
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+INSERT INTO sessions VALUES ('s', 'from before', '', '{}', '', 't', 1, 1, 1, 0, NULL);
+INSERT INTO turns VALUES ('t', 's', NULL, 'user', 'an old question', 'done', '', '', 0, 0, 0, 0, 1);
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_store_from_before_tools_is_read_and_gets_them(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "chats.db")) as db:
+        db.executescript(VERSION_1)
+    store = Store(tmp_path)
+    (session,) = store.restore()
+    assert (session.name, [turn.text for turn in session.path()]) == ("from before", ["an old question"])
+    assert not session.tools.on
+    session.tools.on, session.tools.directory = True, "/somewhere"
+    store.save_session(session, is_open=True, place=0)
+    store.close()
+    again = Store(tmp_path)
+    (session,) = again.restore()
+    assert (session.tools.on, session.tools.directory) == (True, "/somewhere")
+    again.close()

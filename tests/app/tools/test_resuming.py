@@ -1,0 +1,177 @@
+"""The app ends amid calls: what was finished stays finished, what had begun is said, what waits is asked again."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from app.sessions.store import Store
+from inference.protocol import ChatPrompt, Submit
+from inference.tools.receipts import CallState
+from tests.app.conftest import Rig
+from tests.app.tools.conftest import asking, at_rest, call, script, until, with_tools
+
+TOOL_FILE = '''
+import sqlite3
+from pathlib import Path
+from inference.tools import Effect, tool
+
+@tool(effect=Effect.CHANGES)
+def own_receipt() -> str:
+    """What the store says of this call while it runs."""
+    Path({marks!r}).open("a").write("x")
+    with sqlite3.connect({database!r}) as db:
+        return db.execute("SELECT receipt FROM tool_calls").fetchone()[0]
+'''
+
+
+def crash(data: Path, copy: Path) -> None:
+    """What is on disk at this moment is all that the next start finds."""
+    shutil.copytree(data, copy)
+
+
+def put_back(data: Path, copy: Path) -> None:
+    shutil.rmtree(data)
+    shutil.copytree(copy, data)
+
+
+def states(rig: Rig) -> list[CallState]:
+    return [receipt.state for receipt in rig.session.receipts.values()]
+
+
+async def test_a_program_that_ran_when_the_app_died_is_reported_and_not_run_again(
+    launch: Callable[..., Any], work: Path, tmp_path: Path
+) -> None:
+    async with launch(script=script) as rig:
+        with_tools(rig, work)
+        await rig.send("run")
+        await until(rig, lambda: asking(rig))
+        await rig.press("right", "enter")
+        await until(rig, lambda: states(rig) == [CallState.RUNNING])
+        crash(tmp_path / "data", tmp_path / "crashed")
+    put_back(tmp_path / "data", tmp_path / "crashed")
+    async with launch(script=script) as rig:
+        await until(rig, lambda: at_rest(rig) and rig.session.last("assistant").text.startswith("It says"))
+        assert states(rig) == [CallState.INTERRUPTED]
+        assert "! interrupted: it may have taken effect or not" in rig.screen_text()
+        prompt = next(c.prompt for c in rig.engine.commands if isinstance(c, Submit))
+        assert isinstance(prompt, ChatPrompt)
+        assert "look at what is there before doing it again" in prompt.messages[-1].content
+
+
+async def test_a_finished_change_is_never_made_again(launch: Callable[..., Any], work: Path, tmp_path: Path) -> None:
+    async with launch(script=script) as rig:
+        with_tools(rig, work)
+        await rig.send("edit")
+        await until(rig, lambda: asking(rig))
+        await rig.press("right", "enter")
+        while not (states(rig) == [CallState.DONE] and rig.engine.running):
+            await rig.settle(0.02)
+        await rig.workspace.store.written()
+        crash(tmp_path / "data", tmp_path / "crashed")
+    put_back(tmp_path / "data", tmp_path / "crashed")
+    (work / "notes.md").write_text("port = 8080\n")
+    async with launch(script=script) as rig:
+        await rig.press("ctrl+r")
+        await until(rig, lambda: at_rest(rig) and "It says: notes.md was changed" in rig.screen_text())
+        assert (work / "notes.md").read_text() == "port = 8080\n"
+        assert states(rig) == [CallState.DONE]
+
+
+async def test_a_call_that_waits_is_asked_about_again(launch: Callable[..., Any], work: Path) -> None:
+    async with launch(script=script) as rig:
+        with_tools(rig, work)
+        await rig.send("edit")
+        await until(rig, lambda: asking(rig))
+    async with launch(script=script) as rig:
+        await until(rig, lambda: asking(rig))
+        assert "-port = 8080" in rig.screen_text()
+        assert not rig.engine.running
+        await rig.press("right", "enter")
+        await until(rig, lambda: at_rest(rig))
+        assert "9090" in (work / "notes.md").read_text()
+
+
+async def test_what_the_user_stopped_stays_stopped(launch: Callable[..., Any], work: Path) -> None:
+    async with launch(script=script) as rig:
+        with_tools(rig, work)
+        await rig.send("run")
+        await until(rig, lambda: asking(rig))
+        await rig.press("right", "enter")
+        await until(rig, lambda: states(rig) == [CallState.RUNNING])
+        await rig.press("escape")
+        await until(rig, lambda: at_rest(rig))
+    async with launch(script=script) as rig:
+        await rig.settle()
+        assert at_rest(rig)
+        assert states(rig) == [CallState.CANCELLED]
+        assert not [c for c in rig.engine.commands if isinstance(c, Submit)]
+
+
+async def test_a_call_begins_when_its_receipt_is_on_disk(
+    launch: Callable[..., Any], work: Path, tmp_path: Path
+) -> None:
+    data, marks = tmp_path / "data", tmp_path / "marks"
+    data.mkdir()
+    (data / "own.py").write_text(TOOL_FILE.format(marks=str(marks), database=str(data / "chats.db")))
+    (data / "tools.toml").write_text('files = ["own.py"]\n')
+
+    def answer(command: Submit) -> str:
+        assert isinstance(command.prompt, ChatPrompt)
+        return script(command) if command.prompt.messages[-1].role == "tool" else call("own_receipt")
+
+    async with launch(script=answer) as rig:
+        with_tools(rig, work)
+        await rig.send("hello")
+        await until(rig, lambda: asking(rig))
+        assert not marks.exists()
+        await rig.press("right", "enter")
+        await until(rig, lambda: at_rest(rig))
+        (receipt,) = rig.session.receipts.values()
+        assert '"state": "running"' in receipt.result
+        assert marks.read_text() == "x"
+
+
+async def test_a_receipt_that_cannot_be_read_stops_its_call_from_being_made(
+    launch: Callable[..., Any], work: Path, tmp_path: Path
+) -> None:
+    async with launch(script=script) as rig:
+        with_tools(rig, work)
+        await rig.send("edit")
+        await until(rig, lambda: asking(rig))
+    with sqlite3.connect(tmp_path / "data" / "chats.db") as db:
+        db.execute("UPDATE tool_calls SET receipt = 'garbage'")
+    db.close()
+    async with launch(script=script) as rig:
+        await rig.send("hello")
+        await until(rig, lambda: at_rest(rig))
+        assert "8080" in (work / "notes.md").read_text()
+
+
+async def test_a_deleted_session_leaves_no_call_and_no_result(
+    launch: Callable[..., Any], work: Path, tmp_path: Path
+) -> None:
+    (work / "notes.md").write_text("a long line of notes\n" * 100)
+    async with launch(script=script) as rig:
+        with_tools(rig, work)
+        await rig.send("read")
+        await until(rig, lambda: at_rest(rig))
+        id = rig.session.id
+        whole = rig.workspace.store.result(next(iter(rig.session.receipts)))
+        assert whole == ("a long line of notes\n" * 100).rstrip("\n")
+        await rig.press("f4")
+        rig.workspace.forget(id)
+    with sqlite3.connect(tmp_path / "data" / "chats.db") as db:
+        counts = [db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("tool_calls", "tool_results")]
+    db.close()
+    assert counts == [0, 0]
+
+
+async def test_without_a_place_to_keep_receipts_calls_are_made_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = Store(tmp_path / "file" / "data")
+    await store.written()
+    store.close()
