@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
+from textual.events import Resize
 from textual.screen import ModalScreen
 from textual.suggester import SuggestFromList
 from textual.widgets import DataTable, Input, Static
@@ -22,6 +23,8 @@ from inference.protocol import EngineConfig, in_words
 
 WIDE = 108
 """Columns from which the table has room for the reasons."""
+LEAST_ROWS, BESIDES = 8, 15
+"""Rows of the table where the window is low, and rows of the window that are for all but the table."""
 REASON = 36
 """Cells for a reason in the table; the whole of it stands below for the row of the cursor."""
 
@@ -66,6 +69,8 @@ class SwitchesScreen(ModalScreen[None]):
         Binding("f8", "dismiss(None)", "Back"),
         Binding("f5", "restart", "Restart the engine"),
         Binding("m", "measure", "Measure a change"),
+        Binding("up", "choose(-1)", "Another choice"),
+        Binding("down", "choose(1)", "Another choice"),
     ]
 
     def __init__(
@@ -110,6 +115,9 @@ class SwitchesScreen(ModalScreen[None]):
         self.query_one("#value", Input).display = False
         self.refresh_options()
         self.set_interval(0.5, self.refresh_options)
+
+    def on_resize(self, event: Resize) -> None:
+        self.query_one(DataTable).styles.max_height = max(LEAST_ROWS, event.size.height - BESIDES)
 
     def refresh_options(self) -> None:
         """Show the options as they now stand."""
@@ -178,9 +186,17 @@ class SwitchesScreen(ModalScreen[None]):
         field = self.query_one("#value", Input)
         field.display, field.value = True, row.requested
         field.placeholder = row.help
-        # The right arrow completes what is typed.
+        # The right arrow completes what is typed, up and down go through all choices.
         field.suggester = SuggestFromList(row.choices) if row.choices else None
         field.focus()
+
+    def action_choose(self, step: int) -> None:
+        """The next of the choices into the field, for an option that has some."""
+        field, row = self.query_one("#value", Input), self._current()
+        if row is not None and row.choices and field.has_focus:
+            at = row.choices.index(field.value) if field.value in row.choices else -step
+            field.value = row.choices[(at + step) % len(row.choices)]
+            field.cursor_position = len(field.value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if self._apply(self._editing, event.value):

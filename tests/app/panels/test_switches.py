@@ -146,3 +146,36 @@ async def test_the_effect_of_a_change_stands_beside_it(launch: Launch) -> None:
         await rig.settle()
         assert "max_num_batched_tokens = 64: decode" in rig.screen_text()
         assert "s before" in rig.screen_text()
+
+
+async def test_up_and_down_go_through_the_choices(launch: Launch) -> None:
+    async with launch(draft="draft") as rig:
+        await go_to(rig, "speculation")
+        await rig.press("enter")
+        field = rig.app.screen.query_one(Input)
+        seen = []
+        for _ in range(4):
+            await rig.press("down")
+            seen.append(field.value)
+        assert seen == ["off", "draft", "ngram", "auto"]
+        await rig.press("up", "enter")
+        assert configures(rig) == [{"speculation": "ngram"}]
+        assert rig.app.screen.query_one(DataTable).has_focus
+
+
+async def test_another_draft_model_waits_for_a_restart(launch: Launch) -> None:
+    async with launch() as rig:
+        await go_to(rig, "draft")
+        text = " ".join(rig.screen_text().split())
+        assert "Changes when the engine restarts." in text
+        assert "this model has none that comes with it" in text
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24)])
+async def test_every_option_can_be_looked_at(launch: Launch, size: tuple[int, int]) -> None:
+    async with launch(size=size) as rig:
+        for name in NAMES:
+            await go_to(rig, name)
+            text = rig.screen_text()
+            assert f"{name}: " in text, "what the row of the cursor is about stands below the table"
+            await rig.press("escape")
