@@ -74,9 +74,7 @@ async def _with_servers(
             _note(problem)
         for name in args.yes:
             if toolbox.get(name) is None:
-                raise ConfigError(
-                    f"--yes names no tool: there is no {name!r}; the tools are {', '.join(toolbox.names)}"
-                )
+                raise ConfigError(f"--yes {name} names no tool; the tools are {', '.join(toolbox.names)}")
         return await _rounds(llm, messages, params, toolbox, context, settings, args)
     finally:
         await servers.close()

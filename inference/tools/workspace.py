@@ -13,7 +13,7 @@ import hashlib
 import os
 import secrets as random_names
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,13 +103,15 @@ class Workspace:
         with self._directory(parts) as directory:
             return self._entries(directory, parts)
 
-    def walk(self, path: str = ".") -> Iterator[Entry]:
-        """All files and directories below, depth first. Directories that hold secrets are named, but not entered."""
+    def walk(self, path: str = ".", skipped: Collection[str] = ()) -> Iterator[Entry]:
+        """All files and directories below, depth first. Directories that hold secrets, and those of the names in
+        `skipped`, are named but not entered."""
         for entry in self.entries(path):
             yield entry
-            if entry.kind == "directory" and not entry.secret:
+            name = entry.path.rpartition("/")[2]
+            if entry.kind == "directory" and not entry.secret and name not in skipped:
                 with suppress(ToolError):  # it went away, or may not be read
-                    yield from self.walk(entry.path)
+                    yield from self.walk(entry.path, skipped)
 
     def shown(self, path: str) -> str:
         """The path as results name it: relative, with / between components."""
@@ -146,12 +148,12 @@ class Workspace:
         with self._directory(parts[:-1], make=True) as directory:
             temporary = _write_temporary(directory, content, 0o644)
             try:
-                # A link fails if the name is taken, where renaming would replace what is there.
-                os.link(temporary, parts[-1], src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+                _name_new(directory, temporary, parts[-1])
             except FileExistsError:
                 raise ToolError(f"{self.shown(path)} is there already: edit it instead") from None
             finally:
-                os.unlink(temporary, dir_fd=directory)
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=directory)
             os.fsync(directory)
 
     # --- inside ------------------------------------------------------------------------------------------------------
@@ -283,6 +285,18 @@ def _write_temporary(directory: int, content: bytes, mode: int) -> str:
         os.unlink(name, dir_fd=directory)
         raise ToolError(f"the new content can't be written: {error.strerror}") from None
     return name
+
+
+def _name_new(directory: int, temporary: str, name: str) -> None:
+    """Give a new file its name. Raises FileExistsError if that is taken, where renaming alone would replace it."""
+    try:
+        os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without links: take the name with an empty file, which the new one then replaces.
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory))
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
 @contextmanager

@@ -39,6 +39,8 @@ KEPT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE
 MARK = "GLASSCHAT_COMMAND"
 _POLL = 0.02
 """Seconds between two looks at a running program."""
+_PATIENCE = 5.0
+"""Seconds that a killed program gets to be gone."""
 _SHELL_SIGNS = re.compile(r"[();<>|&]+")
 _LAUNCHERS = frozenset(["sh", "bash", "zsh", "dash", "fish", "env", "sudo", "doas", "xargs", "nohup", "setsid"])
 
@@ -80,7 +82,8 @@ async def run_command(
         finally:
             # Without an await: this also runs when the call is cancelled.
             kill_all(process.pid, mark)
-            process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # one that the kernel itself holds can't be waited for
+                process.wait(_PATIENCE)
         _drain(reading, output)
     finally:
         os.close(reading)

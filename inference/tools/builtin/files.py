@@ -32,7 +32,7 @@ def list_files(
     """List the files of a directory in the workspace."""
     workspace = workspace_of(context)
     lines: list[str] = []
-    for entry in workspace.walk(path) if deep else workspace.entries(path):
+    for entry in workspace.walk(path, SKIPPED) if deep else workspace.entries(path):
         if context.cancelled.is_set():
             raise ToolError("the listing was stopped")
         if pattern and not fnmatchcase(entry.path.rpartition("/")[2], pattern):
@@ -84,7 +84,7 @@ def search_files(
     wanted = text.casefold() if ignore_case else text
     hits: list[str] = []
     looked_at = left_out = 0
-    for entry in workspace.walk(path):
+    for entry in workspace.walk(path, SKIPPED):
         if context.cancelled.is_set():
             raise ToolError("the search was stopped")
         name = entry.path.rpartition("/")[2]

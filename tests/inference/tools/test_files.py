@@ -35,6 +35,14 @@ def test_listing(context: Context) -> None:
     assert list_files(context, pattern="*.c") == "no files"
 
 
+def test_what_programs_made_is_named_but_not_entered(context: Context, tmp_path: Path) -> None:
+    (tmp_path / "node_modules" / "a").mkdir(parents=True)
+    (tmp_path / "node_modules" / "a" / "b.js").write_text("x = 1")
+    assert "node_modules/" in list_files(context, deep=True).splitlines()
+    assert "b.js" not in list_files(context, deep=True) + search_files("x = 1", context)
+    assert "b.js" in list_files(context, "node_modules/a") + search_files("x = 1", context, "node_modules/a")
+
+
 def test_long_listings_are_cut(context: Context, tmp_path: Path) -> None:
     for number in range(MAX_LISTED + 5):
         (tmp_path / f"f{number}").touch()

@@ -1,5 +1,6 @@
 """The workspace can't be left, whatever the path, the tree and whoever changes it meanwhile."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -209,6 +210,15 @@ def test_creating_makes_directories_and_never_replaces(workspace: Workspace) -> 
         with pytest.raises(ToolError):
             workspace.create(path, b"2")
     assert (workspace.root / "a" / "b" / "c.txt").read_bytes() == b"1"
+
+
+def test_creating_where_no_links_can_be_made(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object, **__: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "no links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    test_creating_makes_directories_and_never_replaces(workspace)
+    assert not [p for p in (workspace.root / "a" / "b").iterdir() if p.name.startswith(".glasschat")]
 
 
 def test_sizes(workspace: Workspace) -> None:
