@@ -1,6 +1,9 @@
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
+
+#include <memory>
 
 #include "primitives/arrays.h"
 #include "primitives/gpu.h"
@@ -12,6 +15,31 @@ namespace glasschat {
 
 namespace {
 
+using Bytes = nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>>;
+
+// Calls run(launch, [(bytes, written)]) for every launch. It must not raise: nobody is there to catch it.
+gpu::Runner calling(nb::object run) {
+    // It is let go of on any thread, perhaps one without the interpreter's lock.
+    const std::shared_ptr<nb::object> held(new nb::object(std::move(run)), [](nb::object* object) {
+        const nb::gil_scoped_acquire gil;
+        delete object;
+    });
+    return [held](const metal::Launch& launch, const std::vector<gpu::Memory>& memory) {
+        const nb::gil_scoped_acquire gil;
+        try {
+            nb::list buffers;
+            for (const gpu::Memory& each : memory) {
+                // Not a copy of the memory, which it would be by itself.
+                const nb::object bytes = nb::cast(Bytes(each.bytes, {each.size}), nb::rv_policy::reference);
+                buffers.append(nb::make_tuple(bytes, each.written));
+            }
+            (*held)(launch, buffers);
+        } catch (nb::python_error& error) {
+            error.discard_as_unraisable("running a launch in place of a GPU");
+        }
+    };
+}
+
 void need_gpu() {
     need(gpu::in_use(), "this operation is for Metal GPUs, and MLX's default device is none");
 }
@@ -21,6 +49,9 @@ void need_gpu() {
 // What only GPUs have kernels for: CPU kernels multiply packed matrices, and add where they normalize a whole layer.
 void bind_gpu(nb::module_& module) {
     module.def("gpu_in_use", &gpu::in_use);
+    module.def(
+        "run_launches_by", [](nb::object run) { gpu::run_by(run.is_none() ? gpu::Runner() : calling(run)); },
+        "run"_a.none());
     module.def(
         "quantized_linear",
         [](const mlx::core::array& x, const mlx::core::array& words, const mlx::core::array& scales,

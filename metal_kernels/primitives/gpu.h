@@ -5,6 +5,7 @@
 // made for, before anything is run.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -18,8 +19,21 @@ namespace glasschat::gpu {
 
 namespace mx = mlx::core;
 
-// Whether operations go to a GPU: it is MLX's default device, and this extension was built where MLX has Metal.
+// Whether operations go to a GPU: it is MLX's default device, and this extension was built where MLX has Metal. Or to what
+// runs launches in its place.
 bool in_use();
+
+// A buffer of a launch, and whether the kernel writes it.
+struct Memory {
+    void* bytes;
+    size_t size;
+    bool written;
+};
+
+// Runs launches in place of a GPU, one after another, on a thread of MLX's. The last buffer, the launch's own params, is
+// not among the memory. With an empty one they go to the GPU again.
+using Runner = std::function<void(const metal::Launch&, const std::vector<Memory>&)>;
+void run_by(Runner runner);
 
 // x [..., I] times a matrix in MLX's affine quantization, plus its bias [O] where there is one: [..., O].
 struct QuantizedMatrix {
@@ -75,7 +89,9 @@ class Launches : public mx::Primitive {
              std::vector<Between> between = {});
 
     const char* name() const override { return name_; }
-    void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) final;
+    void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) final {
+        eval_gpu(inputs, outputs);  // where launches are not run by a GPU, but in its place
+    }
     void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
 
   protected:
@@ -96,13 +112,13 @@ struct Bound {
     bool written;
 };
 
-// Encodes one launch for a stream of the GPU. Throws std::runtime_error where there is no Metal.
+// Encodes one launch for a stream. Throws std::runtime_error where nothing can run it.
 void encode(const mx::Stream& stream, metal::Type type, const metal::Launch& launch, const std::vector<Bound>& buffers);
 
 // Keeps arrays alive until what is encoded has run.
 void keep(const mx::Stream& stream, std::vector<mx::array> arrays);
 
-// The stream that operations on the GPU go to.
+// The stream that launches go to.
 mx::Stream stream();
 
 metal::Type type_of(mx::Dtype type, const char* what);

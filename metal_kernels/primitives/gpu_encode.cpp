@@ -2,6 +2,7 @@
 #include <string>
 
 #include "mlx/allocator.h"
+#include "mlx/backend/cpu/encoder.h"
 #include "mlx/device.h"
 #include "mlx/utils.h"
 #include "primitives/arrays.h"
@@ -16,6 +17,30 @@
 #endif
 
 namespace glasschat::gpu {
+
+namespace {
+
+Runner& runner() {
+    static auto* const set = new Runner;  // until the process ends: what it calls may be gone before
+    return *set;
+}
+
+void encode_for_runner(const mx::Stream& stream, const metal::Launch& launch, const std::vector<Bound>& buffers) {
+    mx::cpu::CommandEncoder& encoder = mx::cpu::get_command_encoder(stream);
+    std::vector<Memory> memory;
+    for (const Bound& buffer : buffers) {
+        mx::array array = buffer.array;
+        buffer.written ? encoder.set_output_array(array) : encoder.set_input_array(array);
+        memory.push_back({const_cast<uint8_t*>(array.data<uint8_t>()), array.nbytes(), buffer.written});
+    }
+    encoder.dispatch([run = runner(), launch, memory] { run(launch, memory); });
+}
+
+}  // namespace
+
+void run_by(Runner new_runner) {
+    runner() = std::move(new_runner);
+}
 
 #ifdef _METAL_
 
@@ -58,11 +83,14 @@ MTL::Size size(const std::array<uint32_t, 3>& extent) {
 }  // namespace
 
 bool in_use() {
-    return mx::metal::is_available() && mx::default_device() == mx::Device(mx::Device::gpu);
+    return runner() || (mx::metal::is_available() && mx::default_device() == mx::Device(mx::Device::gpu));
 }
 
 void encode(const mx::Stream& stream, metal::Type type, const metal::Launch& launch,
             const std::vector<Bound>& buffers) {
+    if (runner()) {
+        return encode_for_runner(stream, launch, buffers);
+    }
     MTL::ComputePipelineState* kernel = pipeline(stream, type, launch);
     const uint32_t threads = launch.threads[0] * launch.threads[1] * launch.threads[2];
     if (kernel->maxTotalThreadsPerThreadgroup() < threads) {
@@ -86,25 +114,33 @@ void encode(const mx::Stream& stream, metal::Type type, const metal::Launch& lau
 }
 
 void keep(const mx::Stream& stream, std::vector<mx::array> arrays) {
+    if (runner()) {
+        return mx::cpu::get_command_encoder(stream).add_temporaries(std::move(arrays));
+    }
     mx::metal::get_command_encoder(stream).add_temporaries(std::move(arrays));
 }
 
 #else
 
 bool in_use() {
-    return false;
+    return static_cast<bool>(runner());
 }
 
-void encode(const mx::Stream&, metal::Type, const metal::Launch& launch, const std::vector<Bound>&) {
-    throw std::runtime_error(launch.kernel + " needs Metal, which MLX does not have here");
+void encode(const mx::Stream& stream, metal::Type, const metal::Launch& launch, const std::vector<Bound>& buffers) {
+    if (!runner()) {
+        throw std::runtime_error(launch.kernel + " needs Metal, which MLX does not have here");
+    }
+    encode_for_runner(stream, launch, buffers);
 }
 
-void keep(const mx::Stream&, std::vector<mx::array>) {}
+void keep(const mx::Stream& stream, std::vector<mx::array> arrays) {
+    mx::cpu::get_command_encoder(stream).add_temporaries(std::move(arrays));
+}
 
 #endif
 
 mx::Stream stream() {
-    return mx::default_stream(mx::Device(mx::Device::gpu));
+    return runner() ? cpu_stream() : mx::default_stream(mx::Device(mx::Device::gpu));
 }
 
 metal::Type type_of(mx::Dtype type, const char* what) {
@@ -117,10 +153,6 @@ metal::Type type_of(mx::Dtype type, const char* what) {
 Launches::Launches(mx::Stream stream, const char* name, metal::Type type, std::vector<Step> steps,
                    std::vector<Between> between)
     : Primitive(stream), name_(name), type_(type), steps_(std::move(steps)), between_(std::move(between)) {}
-
-void Launches::eval_cpu(const std::vector<mx::array>&, std::vector<mx::array>&) {
-    throw std::runtime_error(std::string(name()) + " was asked for on the GPU: it can't be run on a CPU stream");
-}
 
 void Launches::eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
     for (mx::array& out : outputs) {

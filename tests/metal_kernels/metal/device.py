@@ -42,26 +42,29 @@ def room(shape, dtype):
     return emulator.Output(tuple(shape), _HELD[dtype])
 
 
+def run(launch, buffers, order, in_place=()):
+    """What a launch writes in one thread order."""
+    grid = tuple(groups * threads for groups, threads in zip(launch.groups, launch.threads, strict=True))
+    found = library(launch.file).launch(
+        launch.kernel,
+        buffers=[*buffers, launch.params],
+        grid=grid,
+        threadgroup=tuple(launch.threads),
+        constants=launch.constants,
+        order=order,
+        in_place=in_place,
+    )
+    if found.reports:
+        raise Wrong(f"{launch.kernel}, {order}: {'; '.join(map(str, found.reports))}")
+    return found.outputs
+
+
 def launch(launch, buffers, in_place=()):
     """What a launch writes: the same bits in every thread order, and nothing to report."""
-    grid = tuple(groups * threads for groups, threads in zip(launch.groups, launch.threads, strict=True))
-    params = np.frombuffer(launch.params, np.uint8)
-    first = None
-    for order in ORDERS:
-        run = library(launch.file).launch(
-            launch.kernel,
-            buffers=[*buffers, params],
-            grid=grid,
-            threadgroup=tuple(launch.threads),
-            constants=launch.constants,
-            order=order,
-            in_place=in_place,
-        )
-        if run.reports:
-            raise Wrong(f"{launch.kernel}, {order}: {'; '.join(map(str, run.reports))}")
-        first = first or run.outputs
-        for ours, others in zip(first, run.outputs, strict=True):
-            if ours.tobytes() != others.tobytes():
+    first, *others = (run(launch, buffers, order, in_place) for order in ORDERS)
+    for order, other in zip(ORDERS[1:], others, strict=True):
+        for ours, theirs in zip(first, other, strict=True):
+            if ours.tobytes() != theirs.tobytes():
                 raise Wrong(f"{launch.kernel}: {order} gives other bits")
     return first
 

@@ -1,0 +1,134 @@
+"""The operations of MLX's graph that launch the kernels: which they launch, and with which arrays."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from inference.ops import native, reference
+from inference.ops.kv_store import GroupedStore, to_groups
+from inference.ops.paged import PagedKV
+from inference.ops.weights import QuantizedWeight
+from metal_kernels import _native
+from tests.metal_kernels.metal.attention import KEPT, layout, store
+from tests.metal_kernels.metal.device import TYPES, assert_close, random
+from tests.metal_kernels.metal.test_quantized import quantized_weight
+
+
+def _linear(x, weight):
+    matrix = (weight.packed, weight.scales, weight.biases, weight.bits, weight.group_size)
+    return _native.quantized_linear(x, *matrix, weight.bias)
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+@pytest.mark.parametrize(("shape", "bias"), [((1, 256), True), ((3, 5, 256), False), ((2, 4096), True)])
+def test_linear(gpu, type_name, shape, bias):
+    weight = quantized_weight(type_name, 4, 64, 40, shape[-1], bias)
+    x = random(1, shape, TYPES[type_name])
+    assert_close(_linear(x, weight), reference.linear(x, weight))
+    assert ("split_sum_" + type_name in gpu.kernels) == (shape[-1] == 4096)
+
+
+def test_linear_takes_what_has_gaps(gpu):
+    weight = quantized_weight("f32", 8, 32, 24, 64)
+    x = random(1, (6, 128), mx.float32)[::2, 32:96]
+    assert_close(_linear(x, weight), reference.linear(x, weight))
+
+
+@pytest.mark.parametrize("rows", [4, 12])
+def test_gather_linear(gpu, rows):
+    weights = [quantized_weight("f16", 4, 32, 24, 64, False) for _ in range(3)]
+    weights = [QuantizedWeight(w.packed, w.scales * (i + 1), w.biases, 4, 32) for i, w in enumerate(weights)]
+    words, scales, biases = (mx.stack([getattr(w, part) for w in weights]) for part in ("packed", "scales", "biases"))
+    experts = mx.array([0] * (rows // 2) + [2] * (rows - rows // 2))
+    sources = mx.arange(rows) % 3
+    x = random(1, (3, 64), mx.float16)
+    found = _native.gather_quantized_linear(x, words, scales, biases, 4, 32, experts, sources)
+    pairs = zip(sources.tolist(), experts.tolist(), strict=True)
+    assert_close(found, mx.concatenate([reference.linear(x[s][None], weights[e]) for s, e in pairs]))
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+def test_rows(gpu, type_name):
+    dtype = TYPES[type_name]
+    x, weight, positions = random(1, (3, 128), dtype), random(2, (128,), dtype), mx.array([5, 0, 700])
+    assert_close(native.rms_norm(x, weight, 1e-6), reference.rms_norm(x, weight, 1e-6))
+    out, total = _native.add_rms_norm(x, x[::-1], weight, 1e-6)
+    assert mx.array_equal(total, x + x[::-1])
+    assert_close(out, reference.rms_norm(x + x[::-1], weight, 1e-6))
+    heads = x.reshape(3, 2, 64)
+    assert_close(native.rope(heads, positions, 1e4), reference.rope(heads, positions, 1e4))
+    assert_close(native.silu_mul(x[:, :64], x[:, 64:]), reference.silu_mul(x[:, :64], x[:, 64:]))
+    assert len(gpu.kernels) == 3
+
+
+def test_ids(gpu):
+    x = random(1, (3, 1000), mx.float32)
+    assert mx.array_equal(native.largest(x, 40), reference.largest(x, 40))
+    x[1, 5] = mx.nan
+    assert native.greedy(x).tolist() == [mx.argmax(x[0]).item(), 1000, mx.argmax(x[2]).item()]
+
+
+@pytest.mark.parametrize("kept", KEPT)
+@pytest.mark.parametrize("held", [False, True], ids=["its own", "held by others"])
+def test_the_cache_is_written_in_place_and_read(gpu, kept, held):
+    step = layout((1, 20, 3), (300, 25, 12), 16, 24)
+    shape = (24, 16, 2, 64)
+    pools = [PagedKV([store(1, shape, "f16", kept)], [store(2, shape, "f16", kept)]) for _ in range(2)]
+    mx.eval([kv.arrays for kv in pools])
+    before = pools[0].keys[0]
+    others = before if held else None
+    if not held:
+        del before
+    k, v = (random(seed, (step.num_tokens, 2, 64), mx.float16) for seed in (3, 4))
+    q = random(5, (step.num_tokens, 4, 64), mx.float16)
+    found = []
+    for kv, ops in zip(pools, (native, reference), strict=True):
+        ops.write_kv(kv, 0, k, v, step)
+        found.append(ops.paged_attention(q, kv.keys[0], kv.values[0], step, 0.125))
+    assert_close(*found)
+    assert {name.rsplit("_", 1)[0] for name in gpu.kernels} >= {f"attention_decode_f16_{kept}_d64"}
+    assert f"attention_prefill_f16_{kept}_d64" in gpu.kernels
+    assert ("copy_bytes" in gpu.kernels) == (held and kept == "float")
+    if held and kept == "float":
+        assert mx.array_equal(others, store(1, shape, "f16", kept))
+
+
+def _attend(size, heads_of):
+    pool = mx.zeros((1, 4, 1, size))
+    return native.paged_attention(mx.zeros((1, 2, size), heads_of), pool, pool, layout((1,), (1,), 4, 1), 1.0)
+
+
+WRONG = {
+    "multiple of four": lambda: native.rms_norm(mx.ones((1, 3)), mx.ones(3), 1e-6),
+    "1024": lambda: native.largest(mx.ones((1, 1200)), 1100),
+    "64, 80": lambda: _attend(24, mx.float32),
+    "queries' type": lambda: _attend(64, mx.float16),
+    "words": lambda: _linear(mx.ones((1, 32)), quantized_weight("f32", 4, 32, 8, 64)),
+    "x's type": lambda: _linear(mx.ones((1, 64), mx.float16), quantized_weight("f32", 4, 32, 8, 64)),
+}
+
+
+@pytest.mark.parametrize("said", WRONG)
+def test_what_the_kernels_are_not_made_for_is_said_before_anything_runs(gpu, said):
+    with pytest.raises(ValueError, match=said):
+        WRONG[said]()
+    assert not gpu.kernels
+
+
+def test_without_a_gpu_there_are_none():
+    assert not _native.gpu_in_use()
+    weight = quantized_weight("f32", 4, 32, 8, 64)
+    with pytest.raises(ValueError, match="Metal GPUs"):
+        _linear(mx.ones((1, 64)), weight)
+
+
+def test_groups_are_a_store(gpu):
+    """What is written is what the reference makes of the same rows."""
+    step = layout((4,), (4,), 4, 1)
+    rows = random(1, (4, 1, 64), mx.float32)
+    kv = PagedKV([to_groups(mx.zeros((1, 4, 1, 64)), 8)], [to_groups(mx.zeros((1, 4, 1, 64)), 8)])
+    native.write_kv(kv, 0, rows, rows, step)
+    mx.eval(kv.arrays)
+    truth = to_groups(rows[None], 8)
+    assert isinstance(kv.keys[0], GroupedStore)
+    np.testing.assert_array_equal(np.array(kv.keys[0].scales), np.array(truth.scales))
