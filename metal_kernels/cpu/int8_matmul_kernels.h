@@ -104,7 +104,7 @@ GLASSCHAT_INLINE inline void multiply_int8_tile(const Int8Task& task, int64_t ti
 template <int Bits>
 void few_int8_rows(const Int8Task& task, int64_t first_tile, int64_t end_tile) {
     for (int64_t tile = first_tile; tile < end_tile; tile++) {
-        in_runs<kDotRows>(0, task.rows, [&](auto rows, int64_t first_row) GLASSCHAT_INLINE {
+        in_exact_runs<kDotRows>(0, task.rows, [&](auto rows, int64_t first_row) GLASSCHAT_INLINE {
             multiply_int8_tile<Bits, rows>(task, tile, first_row);
         });
     }

@@ -84,7 +84,7 @@ constexpr int kPrefetch = 1536;
 // One tile times `Rows` rows of x.
 template <class Cell, class LastCell, int Rows>
 GLASSCHAT_INLINE inline void multiply_tile(const MatmulTask& task, int64_t tile, int64_t first_row) {
-    constexpr int kChains = Rows >= 4 ? 1 : 4 / Rows;
+    constexpr int kChains = (3 + Rows) / Rows;
     const PackedMatrix& matrix = task.matrix;
     const int64_t columns = matrix.columns();
     const float* x = task.x + first_row * columns;
@@ -132,7 +132,8 @@ GLASSCHAT_INLINE inline void multiply_tile(const MatmulTask& task, int64_t tile,
 template <class Cell, class LastCell = Cell>
 void few_rows(const MatmulTask& task, int64_t first_tile, int64_t end_tile) {
     for (int64_t tile = first_tile; tile < end_tile; tile++) {
-        in_runs<kDecodeRows>(0, task.rows, [&](auto rows, int64_t first_row) GLASSCHAT_INLINE {
+        // Each run reads the tile anew: with a token and its drafts, as with an odd number of sessions, one is enough.
+        in_exact_runs<kDecodeRows>(0, task.rows, [&](auto rows, int64_t first_row) GLASSCHAT_INLINE {
             multiply_tile<Cell, LastCell, rows>(task, tile, first_row);
         });
     }
