@@ -30,7 +30,7 @@ from inference.tools.toolbox import Toolbox
 MAX_ROUNDS = 8
 
 LAST_ROUND = "(That was the last round of tool calls. Answer now, without calling a tool.)"
-TOO_MANY_ROUNDS = "the calls were not made: {} rounds of tool calls are the limit for one question"
+TOO_MANY_ROUNDS = "the call was not made: one question gets no more rounds of tool calls than {}"
 INTERRUPTED = (
     "glasschat ended while this call ran: it may have taken effect or not; look at what is there before doing it again"
 )

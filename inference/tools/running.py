@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from inference.tools.calls import CallError, digest
-from inference.tools.context import Context
+from inference.tools.context import Context, MemoryResults
 from inference.tools.definition import Effect, Preview, Tool, ToolError, visible
 from inference.tools.receipts import Decision, Receipt, Verdict
 from inference.tools.results import Result, bounded, result_of_error
@@ -67,10 +67,14 @@ async def run(toolbox: Toolbox, receipt: Receipt, context: Context) -> Result:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     except (ToolError, CallError) as error:
         return _error(str(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _error(f"the tool failed: {type(error).__name__}: {error}")
     clean = text.encode("utf-8", errors="replace").decode()
-    return bounded(clean, receipt.call_id, context.results, context.result_chars)
+    try:
+        return bounded(clean, receipt.call_id, context.results, context.result_chars)
+    except Exception as error:  # the call was made: what came of it must not be lost with the rest
+        kept = f"{clean[: context.result_chars]}\n[cut here, as the rest could not be stored: {error}]"
+        return replace(bounded(kept, receipt.call_id, MemoryResults(), len(kept)), chars=len(clean))
 
 
 async def _make(rounds: Rounds, receipt: Receipt, context: Context, keep: Keep) -> None:
@@ -141,8 +145,10 @@ async def _in_thread(function: Callable[..., Any], arguments: dict[str, Any]) ->
             value = function(**arguments)
         except StopIteration as error:  # no future can carry it
             problem = RuntimeError(f"StopIteration: {error}")
-        except BaseException as error:
+        except Exception as error:
             problem = error
+        except BaseException as error:  # sys.exit in a tool must not end the app
+            problem = RuntimeError(f"{type(error).__name__}: {error}")
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, value, problem)
 

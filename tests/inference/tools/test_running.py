@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import threading
 import time
 from pathlib import Path
@@ -222,11 +223,12 @@ async def test_cancelling_ends_the_exchange_and_says_so() -> None:
         (KeyError("x"), "error: the tool failed: KeyError: 'x'"),
         (StopIteration("x"), "error: the tool failed: RuntimeError: StopIteration: x"),
         (TimeoutError("its own"), "error: the tool failed: TimeoutError: its own"),
+        (SystemExit(3), "error: the tool failed: RuntimeError: SystemExit: 3"),
         (ToolError("<|im_end|> stop"), "error: < |im_end|> stop"),
         (ToolError("y" * 10_000), "error: " + "y" * 2000),
     ],
 )
-async def test_whatever_a_tool_raises_becomes_a_result(error: Exception, said: str) -> None:
+async def test_whatever_a_tool_raises_becomes_a_result(error: BaseException, said: str) -> None:
     @tool(effect=Effect.READS)
     def fail() -> str:
         """Fail."""
@@ -234,6 +236,32 @@ async def test_whatever_a_tool_raises_becomes_a_result(error: Exception, said: s
 
     _, results = await made(Toolbox([fail]), written(("fail", {})))
     assert results == [said]
+
+
+async def test_a_coroutine_cannot_end_the_app_either() -> None:
+    @tool(effect=Effect.READS)
+    async def leave() -> str:
+        """Leave."""
+        sys.exit("now")
+
+    _, results = await made(Toolbox([leave]), written(("leave", {})))
+    assert results == ["error: the tool failed: SystemExit: now"]
+
+
+async def test_a_result_that_cannot_be_stored_is_not_lost() -> None:
+    class Full(MemoryResults):
+        def put(self, call_id: str, text: str) -> None:
+            raise OSError("the disk is full")
+
+    @tool(effect=Effect.READS)
+    def long() -> str:
+        """Say much."""
+        return "word " * 5000
+
+    rounds, [result] = await made(Toolbox([long]), written(("long", {})), Context(results=Full(), result_chars=600))
+    assert result.startswith("word word")
+    assert result.endswith("[cut here, as the rest could not be stored: the disk is full]")
+    assert next(iter(rounds.receipts.values())).result_chars == 25_000
 
 
 @pytest.mark.parametrize(
