@@ -410,35 +410,35 @@ void check(Range& range, uintptr_t address, unsigned size, Access access, Place 
                    {device ? machine->device_epoch : machine->threadgroup_epoch,
                     device ? simdgroup.device.simdgroup : simdgroup.threadgroup.simdgroup},
                    uint32_t(place.offset())};
-    Cell* cell = range.first(address, size);
-    const unsigned step = 1u << range.shift;
-    for (unsigned done = 0; done < size; done += step, cell++) {
+    const auto races = [&](const Mark& mark) { return unordered(mark, now, range.memory); };
+    const auto written = [&](const Mark& mark) { return mark.who && (device || mark.group() == machine->serial); };
+    const size_t first = range.first(address, size);
+    if (atomic && range.atomics.empty()) {
+        range.atomics.resize(range.cells.size());
+    }
+    for (unsigned done = 0; done < size; done += 1u << range.shift) {
         const uintptr_t here = address + done;
-        const bool stale = !device && cell->write.group() != machine->serial;
-        const bool stale_atomic = !device && cell->atomic.group() != machine->serial;
-        if (!write && (!cell->write.who || stale) && (!cell->atomic.who || stale_atomic) &&
-            !(range.flags & kEmuInitialised)) {
+        Cell& cell = range.cells[first + (done >> range.shift)];
+        Recent* atomics = range.atomics.empty() ? nullptr : &range.atomics[first + (done >> range.shift)];
+        if (!write && !(range.flags & kEmuInitialised) && !written(cell.write) &&
+            !(atomics && written(atomics->last))) {
             report(kEmuUninitialised, place, "read of %s, which nothing has written, by %s",
                    element_of(range, here).c_str(), thread_name(fiber.ids).c_str());
         }
-        if (unordered(cell->write, now, range.memory)) {
-            report_race(range, here, cell->write, write ? "two writes" : "a write and a read", place);
-        } else if (!atomic && unordered(cell->atomic, now, range.memory)) {
-            report_race(range, here, cell->atomic, "an atomic operation and a plain one", place);
-        } else if (write) {
-            for (const Mark* mark : {&cell->read, &cell->read_beside, &cell->read_elsewhere, &cell->read_in_other_group}) {
-                if (unordered(*mark, now, range.memory)) {
-                    report_race(range, here, *mark, "a read and a write", place);
-                    break;
-                }
-            }
+        const Mark* other = nullptr;
+        if (races(cell.write)) {
+            report_race(range, here, cell.write, write ? "two writes" : "a write and a read", place);
+        } else if (atomics && !atomic && (other = atomics->find(races))) {
+            report_race(range, here, *other, "an atomic operation and a plain one", place);
+        } else if (write && (other = cell.reads.find(races))) {
+            report_race(range, here, *other, "a read and a write", place);
         }
         if (atomic) {
-            cell->atomic = now;
+            atomics->note(now);
         } else if (write) {
-            cell->write = now;
+            cell.write = now;
         } else {
-            cell->note_read(now);
+            cell.reads.note(now);
         }
     }
 }
@@ -491,9 +491,8 @@ void report_never_written(const Range& range) {
     const uintptr_t step = uintptr_t{1} << range.shift;
     std::vector<uintptr_t> missing;
     for (uintptr_t offset = 0; offset < range.end - range.begin; offset += step) {
-        const Cell& cell = range.cells[offset >> range.shift];
         const uintptr_t element = offset / range.element_size;
-        if (!cell.write.who && !cell.atomic.who && (missing.empty() || missing.back() != element)) {
+        if (!range.is_written(offset >> range.shift) && (missing.empty() || missing.back() != element)) {
             missing.push_back(element);
         }
     }

@@ -24,23 +24,39 @@ struct Mark {
     uint32_t simdgroup() const { return thread() / kSimdgroup; }
 };
 
-// The last accesses to one granule. Of reads four are kept, so that whoever writes finds another reader if there was
+// Accesses that do not race with each other, of which four are kept, so that whoever does race finds one if there is
 // one: the last, and before it one of the same simdgroup, of another simdgroup and of another threadgroup.
-struct Cell {
-    Mark write, atomic, read, read_beside, read_elsewhere, read_in_other_group;
+struct Recent {
+    Mark last, beside, elsewhere, in_other_group;
 
-    void note_read(const Mark& now) {
-        if (read.who && read.who != now.who) {
-            if (read.group() != now.group()) {
-                read_in_other_group = read;
-            } else if (read.simdgroup() != now.simdgroup()) {
-                read_elsewhere = read;
+    void note(const Mark& now) {
+        if (last.who && last.who != now.who) {
+            if (last.group() != now.group()) {
+                in_other_group = last;
+            } else if (last.simdgroup() != now.simdgroup()) {
+                elsewhere = last;
             } else {
-                read_beside = read;
+                beside = last;
             }
         }
-        read = now;
+        last = now;
     }
+
+    template <class Condition>
+    const Mark* find(Condition holds) const {
+        for (const Mark* mark : {&last, &beside, &elsewhere, &in_other_group}) {
+            if (holds(*mark)) {
+                return mark;
+            }
+        }
+        return nullptr;
+    }
+};
+
+// The last accesses to one granule.
+struct Cell {
+    Mark write;
+    Recent reads;
 };
 
 enum class Memory { device, threadgroup };
@@ -55,29 +71,34 @@ struct Range {
     unsigned element_size = 1;
     unsigned shift = 2;
     std::vector<Cell> cells;
+    std::vector<Recent> atomics;  // none before the first atomic operation
 
     bool holds(uintptr_t address) const { return address >= begin && address < end; }
     void watch() { cells.resize(((end - begin) >> shift) + 1); }
 
-    // The cells of `size` bytes at `address` within the range.
-    Cell* first(uintptr_t address, unsigned size) {
+    // The first cell of `size` bytes at `address` within the range.
+    size_t first(uintptr_t address, unsigned size) {
         const uintptr_t offset = address - begin;
         while ((offset | size) & ((uintptr_t{1} << shift) - 1)) {
-            refine();
+            refine(cells);
+            refine(atomics);
+            --shift;
         }
-        return &cells[offset >> shift];
+        return offset >> shift;
     }
 
+    bool is_written(size_t cell) const { return cells[cell].write.who || (!atomics.empty() && atomics[cell].last.who); }
+
    private:
-    void refine() {
-        std::vector<Cell> finer;
-        finer.reserve(cells.size() * 2);
-        for (const Cell& cell : cells) {
-            finer.push_back(cell);
-            finer.push_back(cell);
+    template <class T>
+    static void refine(std::vector<T>& all) {
+        std::vector<T> finer;
+        finer.reserve(all.size() * 2);
+        for (const T& each : all) {
+            finer.push_back(each);
+            finer.push_back(each);
         }
-        cells = std::move(finer);
-        --shift;
+        all = std::move(finer);
     }
 };
 
