@@ -419,6 +419,8 @@ class Program:
         """`threadgroup float a[8], b;`: one object for all threads, whose bounds are known at run time. Pointers and
         references stay as they are."""
         source, depth, end = self.source, 0, i + 1
+        if source.word(end) in ("{", ":", ";", "const", "volatile") and source.word(i - 1) in (")", "const"):
+            raise source.error("member functions for an address space of their own are not supported here", i)
         while depth >= 0 and source.word(end) not in ("*", "&", "&&", ";", "=", "{", ""):
             if depth == 0 and source.word(end) in (",", ")"):
                 break
