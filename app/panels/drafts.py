@@ -13,7 +13,7 @@ from app.panels.telemetry import Drafting, Snapshot
 from inference.protocol import OptionState, Speculation
 
 TITLE = "Drafts"
-LEGEND = "guesses, verified in one step"
+LEGEND = "one column per second"
 
 _WHO = {"draft": "the draft model", "ngram": "the text's own words"}
 _CELL = 18
@@ -67,7 +67,7 @@ def _explained(lines: list[Line], width: int, height: int) -> list[Line]:
 def _decision(decided: Speculation, width: int) -> list[Line]:
     who = _WHO.get(decided.method, decided.method)
     what = f"{_sentence(who)} guesses {decided.depth} ahead" if decided.depth else "No drafts now"
-    head, even = _text(what, "bold", width), f"break-even {decided.break_even or 'at none'}"
+    head, even = _text(what, "bold", width), f"break-even at {decided.break_even or 'none'}"
     if cell_len(line_text(head[-1])) + 3 + len(even) <= width:
         head[-1].append((f" · {even}", "text"))
     else:

@@ -47,7 +47,7 @@ def test_it_always_fits(
 
 def test_it_says_who_drafts_how_far_ahead_why_and_what_comes_of_it() -> None:
     text = text_of(drafts.draw(BUSY, options("draft", reason="draft drafts"), 60, 9))
-    assert "The draft model guesses 3 ahead · break-even 4" in text
+    assert "The draft model guesses 3 ahead · break-even at 4" in text
     assert "4 tokens take 1.3 times as long as one and give 2.9." in text
     for place, rate in enumerate((90, 80, 70, 60), 1):
         assert f"{place} ■" in text
@@ -106,7 +106,7 @@ async def test_the_inspector_shows_drafts(launch: Any, size: tuple[int, int]) ->
         assert ("guesses 4 ahead" in rig.screen_text()) == wide, "a narrow window shows it in the place of the blocks"
         await rig.press("d")
         text = rig.screen_text()
-        for words in ("guesses 4 ahead", "break-even 4", "right, by place", "tokens per verification", "drafting"):
+        for words in ("guesses 4 ahead", "break-even at 4", "right, by place", "tokens per verification", "drafting"):
             assert words in text
         assert "KV blocks" not in text
         await rig.press("d")
