@@ -1,8 +1,8 @@
-// The id of each row's largest number, the lowest of equal ones: greedy decoding. Where that is not finite, or one of the
-// numbers is NaN, it is `width`, which is no id. With noise, a draw: the largest of
-// logit / temperature + Gumbel noise (Gumbel 1954; Maddison et al. 2014, "A* sampling"), over all ids of the row or over
-// those listed, such as the top k. The noise is a hash of the draw's key and the id, the numbers of sampling/noise.py, so
-// a draw does not depend on the rest of the batch. Bound by memory; a threadgroup has one row.
+// The id of each row's largest number, the lowest of equal ones: greedy decoding. Where that is not finite, or one of
+// the numbers is NaN, it is `width`, which is no id. With noise, a draw: the largest of logit / temperature + Gumbel
+// noise (Gumbel 1954; Maddison et al. 2014, "A* sampling"), over all ids of the row or over those listed, such as the
+// top k. The noise is a hash of the draw's key and the id, the numbers of sampling/noise.py, so a draw does not depend
+// on the rest of the batch. Bound by memory; a threadgroup has one row.
 #include "common.h"
 
 constant bool kDraw [[function_constant(0)]];

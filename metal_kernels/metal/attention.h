@@ -12,7 +12,8 @@
 constant int kBlock [[function_constant(0)]];   // P
 constant bool kParts [[function_constant(1)]];  // each threadgroup has a part of the context, and leaves it unmerged
 
-// How a pool keeps its elements: as floats of a type, or as integers in groups of 32 with a scale and a bias in float16.
+// How a pool keeps its elements: as floats of a type, or as integers in groups of 32 with a scale and a bias in
+// float16.
 struct Int8 {};
 struct Int4 {};
 
@@ -30,28 +31,22 @@ struct Pool {
 template <>
 struct Pool<Int8> {
     typedef uint Unit;
-    static inline float4 four(device const uint* units, device const half* scales, device const half* biases, ulong at) {
+    static inline float4 four(
+        device const uint* units, device const half* scales, device const half* biases, ulong at) {
         const uchar4 q = as_type<uchar4>(units[at / 4]);
         const float4 wide = float4(float(q.x), float(q.y), float(q.z), float(q.w));
         return fma(wide, float4(float(scales[at / 32])), float4(float(biases[at / 32])));
-    }
-    static inline float2 two(device const uint* units, device const half* scales, device const half* biases, ulong at) {
-        const float4 v = four(units, scales, biases, at / 4 * 4);
-        return at % 4 == 0 ? float2(v.x, v.y) : float2(v.z, v.w);
     }
 };
 
 template <>
 struct Pool<Int4> {
     typedef ushort Unit;
-    static inline float4 four(device const ushort* units, device const half* scales, device const half* biases, ulong at) {
+    static inline float4 four(
+        device const ushort* units, device const half* scales, device const half* biases, ulong at) {
         const uint q = units[at / 4];
         const float4 wide = float4(float(q & 15u), float((q >> 4) & 15u), float((q >> 8) & 15u), float(q >> 12));
         return fma(wide, float4(float(scales[at / 32])), float4(float(biases[at / 32])));
-    }
-    static inline float2 two(device const ushort* units, device const half* scales, device const half* biases, ulong at) {
-        const float4 v = four(units, scales, biases, at / 4 * 4);
-        return at % 4 == 0 ? float2(v.x, v.y) : float2(v.z, v.w);
     }
 };
 

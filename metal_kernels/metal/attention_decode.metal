@@ -2,10 +2,10 @@
 // reading keys and values from memory; a long context is shared out over threadgroups, each leaving its part for
 // attention_merge (flash decoding, Dao et al. 2023; the two passes of MLX's sdpa_vector).
 //
-// A threadgroup has up to ROWS rows, and so reads a key once for the heads that share it. A simdgroup has 2 or 4 keys side
-// by side, 16 or 8 lanes to each, so that a product of query and key ends with 3 or 4 shuffles for several keys instead of
-// 5 for each; and four such sets at a time, so that the running maximum is corrected once for all of them, and eight
-// loads are in flight. Lanes with different keys have running maxima of their own until the end.
+// A threadgroup has up to ROWS rows, and so reads a key once for the heads that share it. A simdgroup has 2 or 4 keys
+// side by side, 16 or 8 lanes to each, so that a product of query and key ends with 3 or 4 shuffles for several keys
+// instead of 5 for each; and four such sets at a time, so that the running maximum is corrected once for all of them,
+// and eight loads are in flight. Lanes with different keys have running maxima of their own until the end.
 #include "attention.h"
 
 constant constexpr int kSimdgroups = 4;
@@ -25,7 +25,7 @@ template <typename T, typename S, int D, int ROWS>
     device const int* context_lens [[buffer(9)]],
     device const int* tables [[buffer(10)]],
     device T* out [[buffer(11)]],       // with kParts, floats [tiles, H, ROWS, splits, D]: each part's mixed values
-    device float2* parts [[buffer(12)]],  // with kParts, [tiles, H, ROWS, splits]: its largest score, and sum of weights
+    device float2* parts [[buffer(12)]],  // with kParts, [tiles, H, ROWS, splits]: largest score, sum of weights
     constant AttentionParams& p [[buffer(13)]],
     uint3 group [[threadgroup_position_in_grid]],
     uint3 groups [[threadgroups_per_grid]],
@@ -47,9 +47,11 @@ template <typename T, typename S, int D, int ROWS>
 
     float queries[ROWS][kOwn], mixed[ROWS][kOwn] = {}, largest[ROWS], sum[ROWS];
     int limit[ROWS];
+    UNROLL
     for (int r = 0; r < ROWS; r++) {
         const int row = min(first_row + r, rows.count - 1);
         device const T* from = q + rows.place(row) * D;
+        UNROLL
         for (int i = 0; i < kOwn; i++) {
             const int at = (i / kVector * kAcross + across) * kVector + i % kVector;
             queries[r][i] = float(from[at]) * (p.scale * M_LOG2E_F);
@@ -62,14 +64,17 @@ template <typename T, typename S, int D, int ROWS>
     for (int first = begin + int(simd) * kSets * kBeside; first < end; first += kSimdgroups * kSets * kBeside) {
         ulong places[kSets];
         float scores[ROWS][kSets];
+        UNROLL
         for (int s = 0; s < kSets; s++) {
             const int key = first + s * kBeside + beside;
             places[s] = key_place<D>(table, min(key, end - 1), rows.kv_head, p);
             float elements[kOwn];
+            UNROLL
             for (int i = 0; i < kOwn; i += kVector) {
                 const ulong at = places[s] + (i / kVector * kAcross + across) * kVector;
-                if (kVector == 4) {
+                if constexpr (kVector == 4) {
                     const float4 four = Pool<S>::four(keys, key_scales, key_biases, at);
+                    UNROLL
                     for (int e = 0; e < kVector; e++) {
                         elements[i + e] = four[e];
                     }
@@ -78,8 +83,10 @@ template <typename T, typename S, int D, int ROWS>
                     elements[i] = two.x, elements[i + 1] = two.y;
                 }
             }
+            UNROLL
             for (int r = 0; r < ROWS; r++) {
                 float score = 0;
+                UNROLL
                 for (int i = 0; i < kOwn; i++) {
                     score = fma(queries[r][i], elements[i], score);
                 }
@@ -89,28 +96,35 @@ template <typename T, typename S, int D, int ROWS>
                 scores[r][s] = key < min(end, limit[r]) ? score : -INFINITY;
             }
         }
+        UNROLL
         for (int r = 0; r < ROWS; r++) {
             float top = largest[r];
+            UNROLL
             for (int s = 0; s < kSets; s++) {
                 top = max(top, scores[r][s]);
             }
             const float kept = fast::exp2(largest[r] - top);
             largest[r] = top;
             sum[r] *= kept;
+            UNROLL
             for (int s = 0; s < kSets; s++) {
                 scores[r][s] = fast::exp2(scores[r][s] - top);
                 sum[r] += scores[r][s];
             }
+            UNROLL
             for (int i = 0; i < kOwn; i++) {
                 mixed[r][i] *= kept;
             }
         }
+        UNROLL
         for (int s = 0; s < kSets; s++) {
+            UNROLL
             for (int i = 0; i < kOwn; i += kVector) {
                 const ulong at = places[s] + (i / kVector * kAcross + across) * kVector;
                 float elements[kVector];
-                if (kVector == 4) {
+                if constexpr (kVector == 4) {
                     const float4 four = Pool<S>::four(values, value_scales, value_biases, at);
+                    UNROLL
                     for (int e = 0; e < kVector; e++) {
                         elements[e] = four[e];
                     }
@@ -118,7 +132,9 @@ template <typename T, typename S, int D, int ROWS>
                     const float2 two = Pool<S>::two(values, value_scales, value_biases, at);
                     elements[0] = two.x, elements[1] = two.y;
                 }
+                UNROLL
                 for (int r = 0; r < ROWS; r++) {
+                    UNROLL
                     for (int e = 0; e < kVector; e++) {
                         mixed[r][i + e] = fma(scores[r][s], elements[e], mixed[r][i + e]);
                     }
@@ -128,6 +144,7 @@ template <typename T, typename S, int D, int ROWS>
     }
 
     // Lanes with different keys are added up, then simdgroups.
+    UNROLL
     for (int r = 0; r < ROWS; r++) {
         const float top = simd_max(largest[r]);
         const float kept = fast::exp2(largest[r] - top);
@@ -135,6 +152,7 @@ template <typename T, typename S, int D, int ROWS>
         for (int apart = kAcross; apart < kLanes; apart *= 2) {
             sum[r] += simd_shuffle_xor(sum[r], ushort(apart));
         }
+        UNROLL
         for (int i = 0; i < kOwn; i++) {
             float own = mixed[r][i] * kept;
             for (int apart = kAcross; apart < kLanes; apart *= 2) {

@@ -1,5 +1,5 @@
-// The end of a decode whose context was shared out: the parts of a row are weighted by their largest scores and added up,
-// in the order of the context. Bound by memory; a simdgroup has one row.
+// The end of a decode whose context was shared out: the parts of a row are weighted by their largest scores and added
+// up, in the order of the context. Bound by memory; a simdgroup has one row.
 #include "attention.h"
 
 constant int kRows [[function_constant(2)]];  // of a tile
@@ -34,6 +34,7 @@ template <typename T, int D>
         const float2 part = parts[first + s];
         const float weight = fast::exp2(part.x - top);
         all = fma(weight, part.y, all);
+        UNROLL
         for (int i = 0; i < kOwn; i++) {
             const int at = i * kLanes + int(lane);
             if (at < D) {
@@ -41,6 +42,7 @@ template <typename T, int D>
             }
         }
     }
+    UNROLL
     for (int i = 0; i < kOwn; i++) {
         const int at = i * kLanes + int(lane);
         if (at < D) {

@@ -1,9 +1,10 @@
 // FlashAttention-2 (Dao 2023) over paged keys and values, for sequences with many rows. Bound by arithmetic.
 //
-// A threadgroup of four simdgroups has 32 rows (tokens and the heads that share a key head), eight to a simdgroup, which
-// keeps its queries and its sums in registers: rows never cross a simdgroup, and a softmax needs no barrier. A tile of
-// keys and values is brought into threadgroup memory for all four, dequantized on the way if it is kept as integers.
-// Tiles beyond the last key that any row sees are not read, and simdgroups whose rows see none of a tile pass it over.
+// A threadgroup of four simdgroups has 32 rows (tokens and the heads that share a key head), eight to a simdgroup,
+// which keeps its queries and its sums in registers: rows never cross a simdgroup, and a softmax needs no barrier. A
+// tile of keys and values is brought into threadgroup memory for all four, dequantized on the way if it is kept as
+// integers. Tiles beyond the last key that any row sees are not read, and simdgroups whose rows see none of a tile pass
+// it over.
 #include "attention.h"
 
 constant constexpr int kRows = 32;
@@ -48,6 +49,7 @@ template <typename T, typename S, int D>
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);  // all queries are there
     simdgroup_matrix<T, 8, 8> queries[kWide];
+    UNROLL
     for (int c = 0; c < kWide; c++) {
         simdgroup_load(queries[c], key_tile + int(simd) * 8 * kStride + 8 * c, kStride);
     }
@@ -59,6 +61,7 @@ template <typename T, typename S, int D>
     const float scale = p.scale * M_LOG2E_F;
     float largest = kLowest, sum = 0;
     simdgroup_matrix<float, 8, 8> mixed[kWide];
+    UNROLL
     for (int c = 0; c < kWide; c++) {
         mixed[c] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
     }
@@ -83,13 +86,16 @@ template <typename T, typename S, int D>
 
         simdgroup_matrix<float, 8, 8> scores[kScores];
         float top = largest;
+        UNROLL
         for (int j = 0; j < kScores; j++) {
             scores[j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+            UNROLL
             for (int c = 0; c < kWide; c++) {
                 simdgroup_matrix<T, 8, 8> key;
                 simdgroup_load(key, key_tile + 8 * j * kStride + 8 * c, kStride, ulong2(0), true);
                 simdgroup_multiply_accumulate(scores[j], queries[c], key, scores[j]);
             }
+            UNROLL
             for (int e = 0; e < 2; e++) {
                 const bool seen = first_key + 8 * j + fragment_column(lane) + e < limit;
                 const float score = seen ? scores[j].thread_elements()[e] * scale : -INFINITY;
@@ -102,16 +108,20 @@ template <typename T, typename S, int D>
         largest = top;
         sum *= kept;  // of this lane's own columns, until the end
         simdgroup_matrix<T, 8, 8> weights[kScores];
+        UNROLL
         for (int j = 0; j < kScores; j++) {
+            UNROLL
             for (int e = 0; e < 2; e++) {
                 const float weight = fast::exp2(scores[j].thread_elements()[e] - top);
                 weights[j].thread_elements()[e] = T(weight);
                 sum += weight;
             }
         }
+        UNROLL
         for (int c = 0; c < kWide; c++) {
             mixed[c].thread_elements()[0] *= kept;
             mixed[c].thread_elements()[1] *= kept;
+            UNROLL
             for (int j = 0; j < kScores; j++) {
                 simdgroup_matrix<T, 8, 8> value;
                 simdgroup_load(value, value_tile + 8 * j * kStride + 8 * c, kStride);
@@ -124,6 +134,7 @@ template <typename T, typename S, int D>
     const float share = sum > 0 ? 1 / sum : 0;  // a row that sees nothing is zero
     if (row < rows.count) {
         device T* to = out + rows.place(row) * D + fragment_column(lane);
+        UNROLL
         for (int c = 0; c < kWide; c++) {
             to[8 * c] = T(mixed[c].thread_elements()[0] * share);
             to[8 * c + 1] = T(mixed[c].thread_elements()[1] * share);

@@ -15,6 +15,12 @@ using namespace metal;
 #define FOR_TYPES(KERNELS) KERNELS(f32, float) KERNELS(f16, half) KERNELS(bf16, bfloat)
 #endif
 
+// Before a loop over an array that has to stay in registers, which have no numbers at run time. The host sets it to the
+// compiler's pragma; elsewhere it says what must hold, and costs no time to compile.
+#ifndef UNROLL
+#define UNROLL
+#endif
+
 // A kernel from a template, and the name that the host asks for it by.
 #define KERNEL(NAME, ...) template [[host_name(#NAME)]] [[kernel]] decltype(__VA_ARGS__) __VA_ARGS__;
 

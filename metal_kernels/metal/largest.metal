@@ -1,8 +1,9 @@
 // The ids of each row's `count` largest numbers, the largest first and of equal ones the lower id: top-k sampling's
-// candidates. A threadgroup has one row and reads it four times from memory (L2, mostly): three passes of radix selection
-// narrow down the count-th largest, eleven bits at a time (Alabi et al. 2012, "Fast k-selection algorithms for graphics
-// processing units"), and a last one gathers what is not below. Only these are sorted. If more equal numbers stand at the
-// border than there is room for, three more passes select the lowest ids among them in the same way.
+// candidates. A threadgroup has one row and reads it four times from memory (L2, mostly): three passes of radix
+// selection narrow down the count-th largest, eleven bits at a time (Alabi et al. 2012, "Fast k-selection algorithms
+// for graphics processing units"), and a last one gathers what is not below. Only these are sorted. If more equal
+// numbers stand at the border than there is room for, three more passes select the lowest ids among them in the same
+// way.
 #include "common.h"
 
 constant constexpr int kThreads = 1024;
@@ -24,8 +25,8 @@ struct Found {
     uint inside;
 };
 
-// The bin in which the `wanted`-th number from above lies. All threads call it, with the bins complete; they hold nothing
-// afterwards.
+// The bin in which the `wanted`-th number from above lies. All threads call it, with the bins complete; they hold
+// nothing afterwards.
 inline Found find_bin(
     threadgroup atomic_uint* bins,
     threadgroup uint* sums,

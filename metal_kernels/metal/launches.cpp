@@ -183,7 +183,8 @@ Launch write_kv_groups(Type type, Kept kept, int tokens, int width) {
 
 Launch rms_norm(Type type, int rows, int width, int stride, float eps, bool add) {
     constexpr int kMostThreads = 1024, kMostHeld = 4;
-    need(rows > 0 && width > 0 && width % 4 == 0 && stride % 4 == 0, "rows to normalize are a multiple of four numbers");
+    need(rows > 0 && width > 0 && width % 4 == 0 && stride % 4 == 0,
+         "rows to normalize are a multiple of four numbers");
     need(width <= 4 * kMostThreads * kMostHeld, "rows to normalize have at most 16384 numbers");
     const int held = divided_up(width, 4 * kMostThreads);
     const int threads = rounded_up(divided_up(width, 4 * held), kLanes);

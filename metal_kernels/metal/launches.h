@@ -1,8 +1,8 @@
 // How each kernel is launched: the one table of grids, threadgroups, function constants and arguments, as functions of
 // shapes and types. The host code launches what these return, and the tests run the very same in the emulator.
 //
-// Plain C++ that knows neither Metal nor MLX. Every function throws std::invalid_argument for a shape that its kernel is
-// not made for; the caller then takes another implementation.
+// Plain C++ that knows neither Metal nor MLX. Every function throws std::invalid_argument for a shape that its kernel
+// is not made for; the caller then takes another implementation.
 #pragma once
 
 #include <array>
@@ -76,10 +76,10 @@ struct AttentionShape {
 };
 
 // One launch, and what may follow it. Buffers of `attend`: q, keys, their scales and biases, values, their scales and
-// biases (any array in place of scales and biases that are not), tiles, query starts [B + 1], context lengths [B], tables
-// [B, W], then out; a decode has `parts` after it. With more than one split, `attend` writes floats [tiles, H, rows,
-// splits, D] in place of out, and `parts` [tiles, H, rows, splits, 2] floats, else any array; `merge` follows. Its
-// buffers: those two, tiles, query starts, context lengths, out.
+// biases (any array in place of scales and biases that are not), tiles, query starts [B + 1], context lengths [B],
+// tables [B, W], then out; a decode has `parts` after it. With more than one split, `attend` writes floats [tiles, H,
+// rows, splits, D] in place of out, and `parts` [tiles, H, rows, splits, 2] floats, else any array; `merge` follows.
+// Its buffers: those two, tiles, query starts, context lengths, out.
 struct AttentionPlan {
     std::vector<std::pair<int, int>> tiles;  // the sequence and its first row
     Launch attend;
@@ -109,9 +109,9 @@ Launch rope(Type type, int tokens, int heads, int size, int stride, float theta)
 // Buffers: gate, up, out.
 Launch swiglu(Type type, int rows, int width, int gate_stride, int up_stride);
 
-// Buffers: logits, listed, keys, temperatures, ids. A draw needs keys and temperatures, and `listed` candidates if their
-// count is not that of the row; what is not needed may be any array. An id is `width` where the largest is not finite or
-// a candidate is NaN.
+// Buffers: logits, listed, keys, temperatures, ids. A draw needs keys and temperatures, and `listed` candidates if
+// their count is not that of the row; what is not needed may be any array. An id is `width` where the largest is not
+// finite or a candidate is NaN.
 Launch argmax(int rows, int width, int count, bool draw, bool listed);
 
 // Buffers: rows, ids.

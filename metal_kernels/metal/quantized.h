@@ -16,6 +16,7 @@ inline void unpack(uint word, thread float* q);
 template <>
 inline void unpack<8>(uint word, thread float* q) {
     const uchar4 bytes = as_type<uchar4>(word);
+    UNROLL
     for (int i = 0; i < 4; i++) {
         q[i] = float(bytes[i]);
     }
@@ -23,6 +24,7 @@ inline void unpack<8>(uint word, thread float* q) {
 
 template <>
 inline void unpack<4>(uint word, thread float* q) {
+    UNROLL
     for (int i = 0; i < 8; i++) {
         q[i] = float((word >> (4 * i)) & 15u);
     }
@@ -31,6 +33,7 @@ inline void unpack<4>(uint word, thread float* q) {
 // The same left where they are in the word: integer i is 2^(BITS * i) times too large, exactly. A shift is saved for
 // each integer if x is made as much smaller beforehand, which pays where few rows share them (an idea of MLX's qmv).
 inline void unpack_unshifted(uint word, thread float* q) {
+    UNROLL
     for (int i = 0; i < 8; i++) {
         q[i] = float(word & (15u << (4 * i)));
     }
@@ -59,7 +62,8 @@ inline void load_words<4>(device const uint* from, thread uint* words) {
 
 // Where a result goes: rounded once with the layer's bias, or kept as a partial sum.
 template <typename T>
-inline void put(device T* y, device const T* bias, constant QuantizedParams& p, uint split, int row, int output, float v) {
+inline void put(
+    device T* y, device const T* bias, constant QuantizedParams& p, uint split, int row, int output, float v) {
     if (kSplit) {
         ((device float*)y)[(ulong(split) * p.rows + row) * p.outputs + output] = v;
     } else {

@@ -2,8 +2,9 @@
 //
 // A threadgroup of four simdgroups computes ROWS x OUTPUTS numbers, each simdgroup a quarter of them in registers. 32
 // columns at a time are brought into threadgroup memory: x as it is, the matrix dequantized once and rounded to T, as
-// the reference rounds it. The larger tile does 64 multiplications for each number it reads from there where the smaller
-// does 32; the smaller fills more of the GPU when there is little to do (the tiling of MLX's qmm and of llama.cpp).
+// the reference rounds it. The larger tile does 64 multiplications for each number it reads from there where the
+// smaller does 32; the smaller fills more of the GPU when there is little to do (the tiling of MLX's qmm and of
+// llama.cpp).
 //
 // With kGather, row r takes row sources[r] of x and matrix experts[r]. Rows are in the order of their experts: a
 // threadgroup goes through the runs of one expert among its rows (after MLX's gather_qmm for sorted indices).
@@ -60,7 +61,9 @@ template <typename T, int BITS, int ROWS, int OUTPUTS>
         const ulong own_groups = matrix_row * (p.inputs / kGroup);
 
         simdgroup_matrix<float, 8, 8> sums[kDown][kAcross];
+        UNROLL
         for (int i = 0; i < kDown; i++) {
+            UNROLL
             for (int j = 0; j < kAcross; j++) {
                 sums[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
             }
@@ -79,11 +82,13 @@ template <typename T, int BITS, int ROWS, int OUTPUTS>
             uint read[kOwn / kPerWord];
             float q[kOwn];
             load_words<kOwn / kPerWord>(own_words + (column + own_column) / kPerWord, read);
+            UNROLL
             for (int i = 0; i < kOwn / kPerWord; i++) {
                 unpack<BITS>(read[i], q + i * kPerWord);
             }
             const ulong place = own_groups + column / kGroup;
             const float scale = float(scales[place]), shift = float(biases[place]);
+            UNROLL
             for (int i = 0; i < kOwn; i += 4) {
                 const float4 four = float4(q[i], q[i + 1], q[i + 2], q[i + 3]);
                 stage4(w_tile + own_output * kStride + own_column + i, fma(four, float4(scale), float4(shift)));
@@ -92,13 +97,17 @@ template <typename T, int BITS, int ROWS, int OUTPUTS>
 
             for (int k = 0; k < kColumns; k += 8) {
                 simdgroup_matrix<T, 8, 8> left[kDown], right[kAcross];
+                UNROLL
                 for (int i = 0; i < kDown; i++) {
                     simdgroup_load(left[i], x_tile + (simd_row + 8 * i) * kStride + k, kStride);
                 }
+                UNROLL
                 for (int j = 0; j < kAcross; j++) {
                     simdgroup_load(right[j], w_tile + (simd_output + 8 * j) * kStride + k, kStride, ulong2(0), true);
                 }
+                UNROLL
                 for (int i = 0; i < kDown; i++) {
+                    UNROLL
                     for (int j = 0; j < kAcross; j++) {
                         simdgroup_multiply_accumulate(sums[i][j], left[i], right[j], sums[i][j]);
                     }
@@ -106,10 +115,13 @@ template <typename T, int BITS, int ROWS, int OUTPUTS>
             }
         }
 
+        UNROLL
         for (int i = 0; i < kDown; i++) {
             const int row = simd_row + 8 * i + fragment_row(lane);
+            UNROLL
             for (int j = 0; j < kAcross; j++) {
                 const int output = first_output + simd_output + 8 * j + fragment_column(lane);
+                UNROLL
                 for (int e = 0; e < 2; e++) {
                     if (row >= run && row < run_end && output + e < p.outputs) {
                         put(y, bias, p, group.z, first_row + row, output + e, sums[i][j].thread_elements()[e]);

@@ -1,9 +1,9 @@
 // A few rows (decode: 1 to 8) times a quantized matrix. Bound by reading the matrix from memory, once for up to 8 rows.
 //
-// A simdgroup computes 4 outputs; its lanes walk along the columns, 8 neighbouring bytes of each of the 4 matrix rows at
-// a time, so that a simdgroup reads 256 neighbouring bytes and has 4 loads in flight (the walk of MLX's qmv, which takes
-// one row of x; several are served here by the integers unpacked for one). The group's bias is factored out:
-// sum (q * scale + bias) * x = scale * sum (q * x) + bias * sum x.
+// A simdgroup computes 4 outputs; its lanes walk along the columns, 8 neighbouring bytes of each of the 4 matrix rows
+// at a time, so that a simdgroup reads 256 neighbouring bytes and has 4 loads in flight (the walk of MLX's qmv, which
+// takes one row of x; several are served here by the integers unpacked for one). The group's bias is factored out: sum
+// (q * scale + bias) * x = scale * sum (q * x) + bias * sum x.
 //
 // With kGather, row r takes row sources[r] of x and matrix experts[r], and there is one row to a threadgroup.
 #include "quantized.h"
@@ -26,7 +26,7 @@ template <typename T, int BITS, int ROWS>
     uint simd [[simdgroup_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]]) {
     constexpr int kPerWord = 32 / BITS;
-    constexpr int kWords = ROWS <= 2 ? 2 : 1;  // of a lane at a time; the integers of one are enough registers for more rows
+    constexpr int kWords = ROWS <= 2 ? 2 : 1;  // of a lane at a time; with more rows, the integers of two are too many
     constexpr int kColumns = kWords * kPerWord;
     constexpr bool kUnshifted = BITS == 4 && ROWS <= 2;
 
@@ -42,12 +42,14 @@ template <typename T, int BITS, int ROWS>
     const ulong matrix = kGather ? ulong(experts[first_row]) * p.outputs : 0;
     device const uint* row_of_words[kOutputs];
     ulong row_of_groups[kOutputs];
+    UNROLL
     for (int o = 0; o < kOutputs; o++) {
         const ulong row = matrix + min(first_output + o, p.outputs - 1);
         row_of_words[o] = words + row * row_words;
         row_of_groups[o] = row * row_groups;
     }
     device const T* row_of_x[ROWS];
+    UNROLL
     for (int r = 0; r < ROWS; r++) {
         const int row = min(first_row + r, p.rows - 1);
         row_of_x[r] = x + ulong(kGather ? int(sources[row]) : row) * p.inputs;
@@ -56,9 +58,11 @@ template <typename T, int BITS, int ROWS>
     float sums[ROWS][kOutputs] = {};
     for (int column = begin + int(lane) * kColumns; column < end; column += kLanes * kColumns) {
         float q[kOutputs][kColumns], scale[kOutputs], shift[kOutputs];
+        UNROLL
         for (int o = 0; o < kOutputs; o++) {
             uint read[kWords];
             load_words<kWords>(row_of_words[o] + column / kPerWord, read);
+            UNROLL
             for (int i = 0; i < kWords; i++) {
                 if (kUnshifted) {
                     unpack_unshifted(read[i], q[o] + i * kPerWord);
@@ -69,17 +73,22 @@ template <typename T, int BITS, int ROWS>
             const ulong place = row_of_groups[o] + column / kGroup;
             scale[o] = float(scales[place]), shift[o] = float(biases[place]);
         }
+        UNROLL
         for (int r = 0; r < ROWS; r++) {
             float part[kColumns], sum = 0;
+            UNROLL
             for (int i = 0; i < kColumns; i += 4) {
                 const float4 four = load4(row_of_x[r] + column + i);
                 sum += (four.x + four.y) + (four.z + four.w);
+                UNROLL
                 for (int j = 0; j < 4; j++) {
                     part[i + j] = kUnshifted ? four[j] * (1.0f / float(1u << (4 * ((i + j) % 8)))) : four[j];
                 }
             }
+            UNROLL
             for (int o = 0; o < kOutputs; o++) {
                 float product = 0;
+                UNROLL
                 for (int i = 0; i < kColumns; i++) {
                     product = fma(q[o][i], part[i], product);
                 }
@@ -90,7 +99,9 @@ template <typename T, int BITS, int ROWS>
 
     // Lane r * 4 + o keeps one of the sums, so that all are stored at once.
     float mine = 0;
+    UNROLL
     for (int r = 0; r < ROWS; r++) {
+        UNROLL
         for (int o = 0; o < kOutputs; o++) {
             const float sum = simd_sum(sums[r][o]);
             mine = int(lane) == r * kOutputs + o ? sum : mine;

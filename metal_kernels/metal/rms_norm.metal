@@ -1,6 +1,6 @@
-// A row over the root of its mean square, times a weight (Zhang and Sennrich 2019), in one pass over memory: a threadgroup
-// holds its row in registers. With a residual to add, the row is x + added, rounded, which is also left in `sum`. Bound
-// by latency for a decode, by memory for a prompt.
+// A row over the root of its mean square, times a weight (Zhang and Sennrich 2019), in one pass over memory: a
+// threadgroup holds its row in registers. With a residual to add, the row is x + added, rounded, which is also left in
+// `sum`. Bound by latency for a decode, by memory for a prompt.
 #include "common.h"
 
 constant bool kAdd [[function_constant(0)]];
@@ -30,10 +30,12 @@ template <typename T>
 
     float4 held[kMostHeld];
     float own = 0;
-    for (int i = 0; i < kHeld; i++) {
+    UNROLL
+    for (int i = 0; i < kMostHeld; i++) {
         const int at = (i * int(threads) + int(thread_index)) * 4;
-        held[i] = at < p.width ? load4(x + at) : float4(0.0f);
-        if (kAdd && at < p.width) {
+        const bool inside = i < kHeld && at < p.width;
+        held[i] = inside ? load4(x + at) : float4(0.0f);
+        if (kAdd && inside) {
             held[i] += load4(added + at);
             // What comes after sees the rounded sum.
             held[i] = float4(float(T(held[i].x)), float(T(held[i].y)), float(T(held[i].z)), float(T(held[i].w)));
@@ -49,9 +51,10 @@ template <typename T>
     // Every simdgroup adds up the few sums itself: cheaper than another barrier.
     const float total = simd_sum(lane < simdgroups ? squares[lane] : 0.0f);
     const float scale = precise::rsqrt(total / float(p.width) + p.eps);
-    for (int i = 0; i < kHeld; i++) {
+    UNROLL
+    for (int i = 0; i < kMostHeld; i++) {
         const int at = (i * int(threads) + int(thread_index)) * 4;
-        if (at < p.width) {
+        if (i < kHeld && at < p.width) {
             store4(out + at, held[i] * scale * load4(weight + at));
         }
     }

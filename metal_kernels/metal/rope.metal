@@ -1,6 +1,6 @@
-// Turns heads [T, H, D] by their token's position: elements i and i + D / 2 are a point, turned by
-// position / theta^(2i / D) (Su et al. 2021, in GPT-NeoX's pairing). Tokens stand anywhere: each has its position. Bound
-// by memory: a thread computes an angle once for up to four heads, and lanes are neighbours along a head.
+// Turns heads [T, H, D] by their token's position: elements i and i + D / 2 are a point, turned by position / theta^(2i
+// / D) (Su et al. 2021, in GPT-NeoX's pairing). Tokens stand anywhere: each has its position. Bound by memory: a thread
+// computes an angle once for up to four heads, and lanes are neighbours along a head.
 #include "common.h"
 
 constant constexpr int kHeads = 4;  // of a thread

@@ -39,6 +39,7 @@ void append(const std::string& directory, const std::string& name, std::set<std:
 std::string source(const std::string& directory, const std::string& file, Type type) {
     const std::string element = type == Type::f32 ? "float" : type == Type::f16 ? "half" : "bfloat";
     std::string text = "#define FOR_TYPES(KERNELS) KERNELS(" + name(type) + ", " + element + ")\n";
+    text += "#define UNROLL _Pragma(\"clang loop unroll(full)\")\n";
     std::set<std::string> included;
     append(directory, file + ".metal", included, text);
     return text;

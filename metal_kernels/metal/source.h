@@ -7,8 +7,8 @@
 
 namespace glasschat::metal {
 
-// `directory` holds the kernels, `file` is a name without its ending. Only the kernels for activations of `type` are in the
-// text, so that nobody waits for the others. Throws std::runtime_error for a file that can't be read.
+// `directory` holds the kernels, `file` is a name without its ending. Only the kernels for activations of `type` are in
+// the text, so that nobody waits for the others. Throws std::runtime_error for a file that can't be read.
 std::string source(const std::string& directory, const std::string& file, Type type);
 
 }  // namespace glasschat::metal

@@ -1,5 +1,5 @@
-// SwiGLU's middle (Shazeer 2020): gate * sigmoid(gate) * up, both [T, I], slices of larger rows perhaps. Bound by memory:
-// a thread has four neighbours.
+// SwiGLU's middle (Shazeer 2020): gate * sigmoid(gate) * up, both [T, I], slices of larger rows perhaps. Bound by
+// memory: a thread has four neighbours.
 #include "common.h"
 
 template <typename T>

@@ -15,8 +15,9 @@ template <typename T, typename S>
     }
 }
 
-// To integers in groups of 32, a group to a simdgroup and an element to a lane. A group's smallest element becomes 0 and
-// its largest the highest integer, up to the rounding of scale and bias; what is not a number makes its whole group so.
+// To integers in groups of 32, a group to a simdgroup and an element to a lane. A group's smallest element becomes 0
+// and its largest the highest integer, up to the rounding of scale and bias; what is not a number makes its whole group
+// so.
 template <typename T, int BITS>
 [[kernel, max_total_threads_per_threadgroup(128)]] void write_kv_groups(
     device const T* rows [[buffer(0)]],

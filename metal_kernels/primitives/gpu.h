@@ -1,5 +1,5 @@
-// The operations of this directory on a Metal GPU, by the kernels of metal/. The graph they build is the same everywhere;
-// only where MLX has Metal can it be run.
+// The operations of this directory on a Metal GPU, by the kernels of metal/. The graph they build is the same
+// everywhere; only where MLX has Metal can it be run.
 //
 // All throw std::invalid_argument for shapes and types that do not belong together, and for what the kernels are not
 // made for, before anything is run.
@@ -19,8 +19,8 @@ namespace glasschat::gpu {
 
 namespace mx = mlx::core;
 
-// Whether operations go to a GPU: it is MLX's default device, and this extension was built where MLX has Metal. Or to what
-// runs launches in its place.
+// Whether operations go to a GPU: it is MLX's default device, and this extension was built where MLX has Metal. Or to
+// what runs launches in its place.
 bool in_use();
 
 // A buffer of a launch, and whether the kernel writes it.
@@ -30,8 +30,8 @@ struct Memory {
     bool written;
 };
 
-// Runs launches in place of a GPU, one after another, on a thread of MLX's. The last buffer, the launch's own params, is
-// not among the memory. With an empty one they go to the GPU again.
+// Runs launches in place of a GPU, one after another, on a thread of MLX's. The last buffer, the launch's own params,
+// is not among the memory. With an empty one they go to the GPU again.
 using Runner = std::function<void(const metal::Launch&, const std::vector<Memory>&)>;
 void run_by(Runner runner);
 
@@ -45,8 +45,8 @@ struct QuantizedMatrix {
 };
 mx::array linear(const mx::array& x, const QuantizedMatrix& matrix, const std::optional<mx::array>& bias);
 
-// Row r [I] is row sources[r] of x [T, I] times matrix experts[r] of several: [R, O]. Rows that belong to one expert must
-// stand together.
+// Row r [I] is row sources[r] of x [T, I] times matrix experts[r] of several: [R, O]. Rows that belong to one expert
+// must stand together.
 mx::array gather_linear(const mx::array& x, const QuantizedMatrix& matrices, const mx::array& experts,
                         const mx::array& sources);
 
@@ -62,7 +62,8 @@ mx::array greedy(const mx::array& x);
 
 // As in paged_attention.h. Floats in the pool are of q's type.
 mx::array write_kv(const Store& store, const mx::array& rows, const Layout& layout);
-mx::array paged_attention(const mx::array& q, const Store& keys, const Store& values, const Layout& layout, float scale);
+mx::array paged_attention(const mx::array& q, const Store& keys, const Store& values, const Layout& layout,
+                          float scale);
 
 // What a kernel's buffers are: by kind and number.
 struct Slot {

@@ -146,7 +146,8 @@ mx::array paged_attention(const mx::array& q, const Store& keys, const Store& va
         between.push_back({{count, pool.heads, plan.rows, plan.splits, 2}, mx::float32});
         slots.insert(slots.end(), {{Slot::left, next}, {Slot::left, next + 1}});
         steps.push_back({plan.attend, slots});
-        steps.push_back({*plan.merge, {{Slot::between, next}, {Slot::between, next + 1}, tiles_at, starts, contexts, out}});
+        const Slot mixed{Slot::between, next}, parts{Slot::between, next + 1};
+        steps.push_back({*plan.merge, {mixed, parts, tiles_at, starts, contexts, out}});
     }
     return mx::array(q.shape(), q.dtype(), std::make_shared<Launches>(stream(), "PagedAttention", type, steps, between),
                      inputs);

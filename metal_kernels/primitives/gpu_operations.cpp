@@ -24,7 +24,8 @@ mx::array whole(const mx::array& x) {
 mx::array launched(const char* name, metal::Type type, metal::Launch launch, std::vector<Slot> slots, mx::Shape shape,
                    mx::Dtype dtype, std::vector<mx::array> inputs) {
     const std::vector<Step> steps{{std::move(launch), std::move(slots)}};
-    return mx::array(std::move(shape), dtype, std::make_shared<Launches>(stream(), name, type, steps), std::move(inputs));
+    return mx::array(std::move(shape), dtype, std::make_shared<Launches>(stream(), name, type, steps),
+                     std::move(inputs));
 }
 
 struct Gathered {
@@ -48,7 +49,8 @@ mx::array multiplied(const mx::array& x, const QuantizedMatrix& m, const std::op
     std::vector<mx::array> arrays{whole(x), whole(m.words), whole(m.scales), whole(m.biases)};
     Slot bias_at = in(0), experts_at = in(0), sources_at = in(0);
     if (bias) {
-        need(bias->ndim() == 1 && bias->shape(0) == outputs && bias->dtype() == x.dtype(), "a bias is [O], of x's type");
+        need(bias->ndim() == 1 && bias->shape(0) == outputs && bias->dtype() == x.dtype(),
+             "a bias is [O], of x's type");
         bias_at = in(4);
         arrays.push_back(whole(*bias));
     }
@@ -91,7 +93,8 @@ mx::array linear(const mx::array& x, const QuantizedMatrix& matrix, const std::o
 
 mx::array gather_linear(const mx::array& x, const QuantizedMatrix& matrices, const mx::array& experts,
                         const mx::array& sources) {
-    need(x.ndim() == 2 && matrices.words.ndim() == 3, "activations are [T, I], experts' matrices have three dimensions");
+    need(x.ndim() == 2 && matrices.words.ndim() == 3,
+         "activations are [T, I], experts' matrices have three dimensions");
     need(experts.ndim() == 1 && sources.shape() == experts.shape(), "experts and sources are [R]");
     mx::Shape shape{experts.shape(0), matrices.words.shape(1)};
     return multiplied(x, matrices, std::nullopt, Gathered{experts, sources}, std::move(shape));
