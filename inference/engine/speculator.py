@@ -25,7 +25,7 @@ REMEMBERED = 64
 BEGINNING = 3
 """Steps of either kind before what was measured decides."""
 LOOK = 64
-"""One step in so many is made the other way: with drafts where they don't pay, without where they do."""
+"""Every so many steps one is made the other way: with drafts where they don't pay, without where they do."""
 ANEW = 8
 """Steps after which what was measured is looked over."""
 
@@ -56,6 +56,8 @@ class Speculator:
         self._since = 0
         self._draft_seconds = 0.0
         """For each token of depth."""
+        self._in_step = False
+        """Whether the draft model had nothing to catch up with in this step: its time then says what drafting takes."""
 
     def reset(self) -> None:
         """The KV pool is a new one."""
@@ -101,9 +103,10 @@ class Speculator:
             depth, reason = 0, "the first steps show what one takes without drafts"
         elif len(self._verifying) < BEGINNING:
             depth, reason = most, "the first steps show what verifying takes"
-        elif self._steps % LOOK == 0:
+        elif self._steps % LOOK < (1 if depth else 2):
+            # Two steps where nobody drafted before: in the first one the draft model has to catch up.
             depth = 0 if depth else min(2, most)
-            reason = f"one step in {LOOK} looks whether that still holds: {reason}"
+            reason = f"every {LOOK} steps one looks whether that still holds: {reason}"
         self._depth = depth
         self._now = Speculation(method, depth, reason, rates, tokens_expected(rates[:depth]), found.break_even)
         return depth
@@ -135,6 +138,9 @@ class Speculator:
                 if chunk.drafts:
                     chunk.request.draft_ids = self._proposed[chunk.request.request_id][: chunk.drafts]
         elif config.speculation == "draft" and plan.chunks and (self._depth or self.dictated):
+            if self.drafter:
+                behind = [self.drafter.behind(c.request.request_id, c.request.num_tokens) for c in plan.chunks]
+                self._in_step = max(behind) <= config.num_speculative_tokens + 1
             # Prompts, too, are read as they come: the first drafts then need no catching up.
             drafts = self._drafts(plan, choose)
             for chunk in plan.chunks:
@@ -172,7 +178,7 @@ class Speculator:
             (self._verifying if record.verified else self._plain).append((step, seconds))
             self._since += 1
             deepest = max((v.drafted for v in record.verified), default=0)
-            if deepest and method == "draft":
+            if deepest and method == "draft" and self._in_step:
                 each = record.phases.draft / deepest
                 self._draft_seconds += (each - self._draft_seconds) / (4 if self._draft_seconds else 1)
 

@@ -44,12 +44,18 @@ def choose(most: int, rates: Sequence[float], prices: Prices) -> Depth:
     plain = speeds[0]
     break_even = max(depth for depth in range(most + 1) if speeds[depth] >= plain)
     best = max(range(most + 1), key=lambda depth: speeds[depth])
-    if best and speeds[best] < LEAST_GAIN * plain:
-        best = 0
-    tokens = tokens_expected(rates[: best or most])
-    dearer = _seconds(best or most, prices) / _seconds(0, prices)
-    verdict = f"{1 + (best or most)} tokens take {dearer:.1f} times as long as one and give {tokens:.1f}"
-    return Depth(best, break_even, verdict if best else f"it would cost more than it gives: {verdict}")
+
+    def verdict(depth: int) -> str:
+        dearer = _seconds(depth, prices) / _seconds(0, prices)
+        return (
+            f"{1 + depth} tokens take {dearer:.1f} times as long as one and give {tokens_expected(rates[:depth]):.1f}"
+        )
+
+    if not best:
+        return Depth(0, break_even, f"it would cost more than it gives: {verdict(most)}")
+    if speeds[best] < LEAST_GAIN * plain:
+        return Depth(0, break_even, f"it would cost more than it gives, or nearly: {verdict(best)}")
+    return Depth(best, break_even, verdict(best))
 
 
 def _seconds(depth: int, prices: Prices) -> float:
