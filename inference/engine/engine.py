@@ -19,7 +19,9 @@ from typing import Any
 import mlx.core as mx
 
 from inference.engine.batch import Batch, build_batch
+from inference.engine.clock import Clock
 from inference.engine.explain import PrefixHistory
+from inference.engine.failures import failure, refused, sentence
 from inference.engine.generation import Generation, Vocabulary
 from inference.engine.kv_pool import check_change, choose_size
 from inference.engine.options import Options, Settled, settled
@@ -28,7 +30,7 @@ from inference.engine.recorder import Recorder
 from inference.engine.runner import Runner
 from inference.engine.speculator import Speculator
 from inference.engine.trial import Trial
-from inference.errors import ConfigError, GlasschatError
+from inference.errors import ConfigError
 from inference.model.loader import LoadedModel
 from inference.ops.kv_store import KVFormat
 from inference.ops.proof import trusted
@@ -49,7 +51,6 @@ from inference.protocol import (
     Started,
     StepRecord,
     Submit,
-    Timings,
     TokenCount,
     Verified,
 )
@@ -148,9 +149,9 @@ class Engine:
             check_params(command.params, vocab_size)
             prompt_ids = encode_prompt(command.prompt, self._tokenizer, vocab_size)
         except Exception as error:
-            return [_refused(command, 0, _sentence(error))]
+            return [refused(command, 0, sentence(error))]
         if (refusal := self._scheduler.refusal(len(prompt_ids))) is not None:
-            return [_refused(command, len(prompt_ids), refusal)]
+            return [refused(command, len(prompt_ids), refusal)]
         params = command.params
         most = self._scheduler.capacity
         longest = most if params.max_tokens is None else min(len(prompt_ids) + params.max_tokens, most)
@@ -234,7 +235,7 @@ class Engine:
         try:
             ids = encode_prompt(command.prompt, self._tokenizer, self.model_info.vocab_size)
         except Exception as error:
-            return [TokenCount(command.query_id, 0, _sentence(error))]
+            return [TokenCount(command.query_id, 0, sentence(error))]
         return [TokenCount(command.query_id, len(ids))]
 
     def record(self, path: str) -> list[Event]:
@@ -284,7 +285,7 @@ class Engine:
     def step(self) -> list[Event]:
         """Compute one batch. Returns the events of its requests, then the step's record."""
         self._steps += 1
-        clock = _Clock()
+        clock = Clock()
         if self._trial.active and not self._scheduler.has_work:
             for generation in self._trial.next():
                 self._scheduler.add(generation.request)
@@ -341,7 +342,7 @@ class Engine:
                 events += self._end_recording("a step could not be computed" if failed else "")
         return [*events, record]
 
-    def _compute(self, plan: Plan, clock: _Clock) -> tuple[Batch | None, list[Sampled]]:
+    def _compute(self, plan: Plan, clock: Clock) -> tuple[Batch | None, list[Sampled]]:
         self.speculator.draft(plan, self._options.in_force, self._draft)
         clock.lap("draft")
         if not plan.chunks:
@@ -430,7 +431,7 @@ class Engine:
         in_batch = self._requeue(plan)
         if len(in_batch) != 1:
             return []
-        return self._end(in_batch[0], FinishReason.ERROR, _failure(error))
+        return self._end(in_batch[0], FinishReason.ERROR, failure(error))
 
     def _requeue(self, plan: Plan) -> list[Generation]:
         """Take all requests out of the scheduler, to be computed anew; return those of the batch, now suspects."""
@@ -450,37 +451,3 @@ class Engine:
         entry = generation.request
         generation.requeue()
         self._scheduler.finish(entry)
-
-
-class _Clock:
-    """Cuts a step's time into phases."""
-
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, phase: str) -> None:
-        now = time.perf_counter()
-        self.laps[phase] = now - self._last
-        self._last = now
-
-
-def _refused(command: Submit, prompt_tokens: int, message: str) -> Finished:
-    timings = Timings(queued=0.0, ttft=0.0, total=0.0, prompt_tokens=prompt_tokens, output_tokens=0)
-    return Finished(command.request_id, FinishReason.ERROR, timings, message)
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, GlasschatError):
-        return str(error)
-    traceback.print_exception(error, file=sys.stderr)
-    return f"the request could not be read ({type(error).__name__}: {error}): change it and send it again"
-
-
-def _failure(error: Exception) -> str:
-    """What a user can do about a request that breaks the step it is in."""
-    if isinstance(error, MemoryError) or "alloc" in str(error).lower() or "memory" in str(error).lower():
-        advice = "shorten the prompt, lower max_num_batched_tokens or restart with a lower num_kv_blocks"
-        return f"memory ran out while this request was computed ({error}): {advice}"
-    return f"the engine failed while it computed this request ({type(error).__name__}: {error}): send it again"
