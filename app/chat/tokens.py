@@ -93,7 +93,7 @@ def legend(tokens: Tokens) -> Line:
     return [
         (f"{drafted} drafted and accepted", "token-drafted"),
         (f" {len(tokens) - drafted} sampled by the model", "token-sampled"),
-        (f"· {count}", "dim"),
+        (f" · {count}", "dim"),
     ]
 
 

@@ -15,7 +15,7 @@ from inference.protocol import OptionState, Speculation
 TITLE = "Drafts"
 LEGEND = "one column per second"
 
-_WHO = {"draft": "the draft model", "ngram": "the text's own words"}
+_WHO = {"draft": "the draft model", "ngram": "the text itself"}
 _CELL = 18
 """Cells for one place of a draft with its bar, at least."""
 _EXPLAINED = (
@@ -98,7 +98,8 @@ def _places(decided: Speculation, width: int) -> list[Line]:
 
 def _measured(snapshot: Snapshot, drafting: Drafting, decided: Speculation, width: int, tall: int) -> list[Line]:
     lines: list[Line] = []
-    label = f"accepted {drafting.accepted.now:3.0f} % "
+    now = f"{drafting.accepted.now:3.0f} %" if drafting.verifications else "  -  "
+    label = f"accepted {now} "
     curve = graph((100.0, *drafting.accepted.points), min(60, width - len(label)) + 1, tall)
     for row, text in enumerate(curve):
         lines.append([(label if row == tall - 1 else " " * len(label), "text"), (text[1:], "draft")])
@@ -113,7 +114,9 @@ def _measured(snapshot: Snapshot, drafting: Drafting, decided: Speculation, widt
         line = [("no verification in the last 2 s"[:width], "dim")]
     lines.append(line)
     phases = snapshot.phases
-    share = 100 * phases.draft / phases.total if phases.total else 0.0
+    if not phases.total:
+        return [*lines, line]
+    share = 100 * phases.draft / phases.total
     line = [(f"{share:.0f} %", "bold"), (" of the time is drafting", "text")]
     add_if_fits(line, f" ({1000 * phases.draft:.1f} ms a step)", "dim", width)
     return [*lines, line]

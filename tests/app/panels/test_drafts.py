@@ -85,7 +85,7 @@ def test_no_drafts_for_now_is_explained() -> None:
         (options("off", reason="there is no draft model: start with --draft, or choose ngram"), "start with --draft"),
         (options("off", requested="off"), "switched off: F8 changes that"),
         (options("draft"), "The draft model, draft, drafts as soon as an answer is being written"),
-        (options("ngram", requested="ngram"), "The text's own words"),
+        (options("ngram", requested="ngram"), "The text itself drafts"),
         ([], "when the engine is ready"),
     ],
 )
