@@ -14,8 +14,9 @@ from pathlib import Path
 
 from metal_kernels.emulator import toolchain
 from metal_kernels.emulator.library import read_program, whole_text
-from metal_kernels.emulator.source import POSITIONS, Kernel, Program, split, without_attributes
+from metal_kernels.emulator.source import POSITIONS, Kernel, Program
 from metal_kernels.emulator.structure import Scope, Structure
+from metal_kernels.emulator.words import split, without_attributes
 
 _SPACES = frozenset(
     {"device", "constant", "threadgroup", "thread", "threadgroup_imageblock", "ray_data", "object_data"}

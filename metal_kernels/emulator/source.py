@@ -9,44 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-_TOKEN = re.compile(
-    r"""[ \t\r\f\v]+ | \n | //[^\n]* | /\*.*?\*/ | ^[ \t]*\#[^\n]*
-      | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*'
-      | [A-Za-z_]\w* | \.?\d(?:[eEpP][+-]|[\w.])*
-      | \[\[ | \]\] | :: | -> | <<= | >>= | && | \|\| | \+\+ | -- | [-+*/%&|^!=<>]= | .""",
-    re.DOTALL | re.MULTILINE | re.VERBOSE,
-)
-_MARKER = re.compile(r'\s*#\s*(?:line\s+)?(\d+)\s+"((?:\\.|[^"\\])*)"')
-_PAIRS = {"(": ")", "[": "]", "{": "}", "[[": "]]", "<": ">"}
+from metal_kernels.emulator.words import Source, attributes, closing, join, split, without_attributes
+
 SCALARS = ("char", "uchar", "short", "ushort", "int", "uint", "long", "ulong", "half", "bfloat", "float", "bool")
 VECTORS = frozenset(f"{scalar}{count}" for scalar in SCALARS for count in (2, 3, 4))
 _HALF = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?:h|H)")
 _BFLOAT = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?:bf|BF)")
 BARRIERS = ("threadgroup_barrier", "simdgroup_barrier")
-
-
-def _tokens(text: str) -> Iterator[str]:
-    """`]]` ends an attribute only where one is open: in `a[b[i]]` it is two words."""
-    open_attributes = 0
-    for token in _TOKEN.findall(text):
-        if token == "[[":
-            open_attributes += 1
-        elif token == "]]":
-            if not open_attributes:
-                yield from "]]"
-                continue
-            open_attributes -= 1
-        yield token
-
-
-class SourceError(Exception):
-    """A source that can't be understood, or that Metal does not have, at a line."""
-
-    def __init__(self, message: str, file: str, line: int) -> None:
-        super().__init__(f"{file}:{line}: {message}")
-        self.message, self.file, self.line = message, file, line
 
 
 @dataclass(frozen=True)
@@ -102,110 +73,6 @@ class _Definition:
     file: str
     line: int
     max_threads: int
-
-
-@dataclass
-class Source:
-    """The tokens of a preprocessed file: `words` are those that mean something, `where[i]` is the place of word i."""
-
-    tokens: list[str]
-    words: list[str] = field(default_factory=list)
-    at: list[int] = field(default_factory=list)
-    where: list[tuple[str, int]] = field(default_factory=list)
-
-    @classmethod
-    def read(cls, text: str) -> Source:
-        source = cls(list(_tokens(text)))
-        file, line = "", 1
-        for i, token in enumerate(source.tokens):
-            if token == "\n":
-                line += 1
-            elif token.lstrip().startswith("#"):
-                if marker := _MARKER.match(token):
-                    file, line = marker[2], int(marker[1]) - 1
-            elif token.startswith("/*"):
-                line += token.count("\n")
-            elif not token.isspace() and not token.startswith("//"):
-                source.words.append(token)
-                source.at.append(i)
-                source.where.append((file, line))
-        return source
-
-    def word(self, i: int) -> str:
-        return self.words[i] if 0 <= i < len(self.words) else ""
-
-    def error(self, message: str, i: int) -> SourceError:
-        file, line = self.where[min(i, len(self.where) - 1)] if self.where else ("", 0)
-        return SourceError(message, file, line)
-
-    def closing(self, i: int) -> int:
-        """The word that closes the bracket at word i."""
-        opening, depth = self.words[i], 0
-        for j in range(i, len(self.words)):
-            if self.words[j] == opening:
-                depth += 1
-            elif self.words[j] == _PAIRS[opening]:
-                depth -= 1
-                if depth == 0:
-                    return j
-        raise self.error(f"{opening} is never closed", i)
-
-    def find(self, word: str, start: int) -> int:
-        try:
-            return self.words.index(word, start)
-        except ValueError:
-            raise self.error(f"{word} is missing", start) from None
-
-
-def split(words: Sequence[str]) -> list[list[str]]:
-    """At the commas that are in no brackets."""
-    parts: list[list[str]] = [[]]
-    depth = angles = 0
-    for word in words:
-        if word in ("(", "[", "{", "[["):
-            depth += 1
-        elif word in (")", "]", "}", "]]"):
-            depth -= 1
-        elif word == "<":
-            angles += 1
-        elif word == ">":
-            angles = max(0, angles - 1)
-        if word == "," and depth == 0 and angles == 0:
-            parts.append([])
-        else:
-            parts[-1].append(word)
-    return parts if parts[-1] or len(parts) > 1 else []
-
-
-def join(words: Sequence[str]) -> str:
-    """Words as one would write them."""
-    text = " ".join(words)
-    text = re.sub(r"\s*(::|<|>|\(|\)|\[|\])\s*", r"\1", text)
-    return re.sub(r"\s+([*&,])", r"\1", re.sub(r">(?=\w)", "> ", text))
-
-
-def attributes(words: Sequence[str]) -> dict[str, str]:
-    """`[[buffer(0)]]`, among other words, as {"buffer": "0"}."""
-    found: dict[str, str] = {}
-    for i, word in enumerate(words):
-        if word != "[[":
-            continue
-        for part in split(words[i + 1 : words.index("]]", i)]):
-            found[part[0]] = "".join(part[2:-1]).strip('"') if part[1:2] == ["("] else ""
-    return found
-
-
-def without_attributes(words: Sequence[str]) -> list[str]:
-    kept: list[str] = []
-    inside = False
-    for word in words:
-        if word == "[[":
-            inside = True
-        if not inside:
-            kept.append(word)
-        if word == "]]":
-            inside = False
-    return kept
 
 
 class Program:
@@ -340,10 +207,10 @@ class Program:
         if words[:1] == ["kernel"]:
             words = words[1:]
         if words[:1] == ["decltype"]:
-            words = words[_closing(words, 1) + 1 :]
+            words = words[closing(words, 1) + 1 :]
         elif words[:1] == ["void"]:
             words = words[1:]
-        last = _closing(words, 1) + 1 if words[1:2] == ["<"] else 1
+        last = closing(words, 1) + 1 if words[1:2] == ["<"] else 1
         if "host_name" not in said:
             raise source.error("an instantiation needs a host_name: nobody could ask for it otherwise", i)
         if not words:
@@ -438,7 +305,7 @@ class Program:
             opening = next(j for j in range(i - 1, 0, -1) if source.words[j] == "(")
             first = opening - 1 if source.word(opening - 1) == "alignas" else i
         if words[:1] == ["alignas"]:
-            words = words[_closing(words, 1) + 1 :]
+            words = words[closing(words, 1) + 1 :]
         if source.words[end] in ("=", "{"):
             raise source.error("a threadgroup variable has no initial value in Metal", i)
         if not any(opened < i < closed for opened, closed in self.bodies):
@@ -501,15 +368,6 @@ def _namespace_scope(words: Sequence[str]) -> list[bool]:
 
 def _float(digits: str) -> str:
     return f"{digits}f" if "." in digits or "e" in digits.lower() else f"{digits}.0f"
-
-
-def _closing(words: Sequence[str], i: int) -> int:
-    depth = 0
-    for j in range(i, len(words)):
-        depth += (words[j] == words[i]) - (words[j] == _PAIRS[words[i]])
-        if depth == 0:
-            return j
-    return len(words) - 1
 
 
 _INDEXED = ("buffer", "threadgroup")

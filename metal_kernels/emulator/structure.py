@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from metal_kernels.emulator.source import Source
+from metal_kernels.emulator.words import Source
 
 
 class Scope(Enum):

@@ -176,11 +176,11 @@ def _remove_old() -> None:
 
 def _runtime() -> list[Path]:
     objects = []
-    for unit in ("runtime", "hooks"):
-        compiled = CACHE / f"{unit}-{digest(unit, *RUNTIME_FLAGS)}.o"
+    for source in sorted(HERE.glob("runtime/*.cpp")):
+        compiled = CACHE / f"{source.stem}-{digest(source.stem, *RUNTIME_FLAGS)}.o"
         if not compiled.exists():
             draft = compiled.with_name(f"{compiled.name}.{os.getpid()}")
-            run([_host_compiler(), *RUNTIME_FLAGS, "-c", HERE / "runtime" / f"{unit}.cpp", "-o", draft])
+            run([_host_compiler(), *RUNTIME_FLAGS, "-c", source, "-o", draft])
             draft.replace(compiled)
         compiled.touch()
         objects.append(compiled)
