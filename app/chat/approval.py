@@ -110,7 +110,7 @@ class ApprovalCard(Painted, can_focus=True):
     def _around(self) -> int:
         """Rows beside the text: the border, warnings, choices and what the choice means."""
         assert self.asking is not None
-        return 2 + len(self.asking.preview.warnings) + 2
+        return 2 + len(self.asking.preview.warnings) + 3
 
     def _text(self, width: int) -> list[Strip]:
         assert self.asking is not None
@@ -133,6 +133,9 @@ class ApprovalCard(Painted, can_focus=True):
         if y < self._rows:
             strip = self._lines[self._first + y]
             return strip.apply_style(base).adjust_cell_length(width, base)
+        y -= 1  # a blank row
+        if y < self._rows:
+            return Strip.blank(width, base)
         if y == self._rows:
             return self.strip_of([(text, role) for _, text, role in self._choices()], width)
         return self.strip_of([(fit(self._meaning(), width), "dim")], width)
@@ -195,7 +198,7 @@ class ApprovalCard(Painted, can_focus=True):
         if self.asking is None:
             return
         x, y = event.x - 2, event.y - 1  # without border and padding
-        if y != len(self.asking.preview.warnings) + self._rows:
+        if y != len(self.asking.preview.warnings) + self._rows + 1:
             return
         spots = [spot for spot in self._choices() if spot[1].strip()]
         for number, (column, text, _) in enumerate(spots):

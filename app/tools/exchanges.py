@@ -49,7 +49,7 @@ class Exchange:
     def why(self) -> str:
         """Why the session rests, as a phrase."""
         if self.asking is not None:
-            return f"waiting for a tool: {self.asking.receipt.tool} asks for your yes"
+            return f"waiting for a tool: {self.asking.receipt.tool} asks"
         names = [r.tool for r in self.session.receipts_of(self.turn) if r.state is CallState.RUNNING]
         return f"waiting for a tool: {', '.join(names)}" if names else "waiting for a tool"
 
@@ -124,16 +124,12 @@ class Exchanges:
             await self._kit.loaded()
             self._kit.equip(session)
             exchange.rounds = rounds = self._rounds(exchange)
-            if rounds.phase is Phase.TOOLS:
-                await serve(
-                    rounds,
-                    self._kit.context(session),
-                    lambda receipt, preview: self._ask(exchange, receipt, preview),
-                    lambda receipt: self._keep(exchange, receipt),
-                )
-            else:
-                for receipt in rounds.receipts.values():
-                    await self._keep(exchange, receipt)
+            await serve(
+                rounds,
+                self._kit.context(session),
+                lambda receipt, preview: self._ask(exchange, receipt, preview),
+                lambda receipt: self._keep(exchange, receipt),
+            )
             goes_on = rounds.phase is Phase.ANSWER
         except asyncio.CancelledError:
             if not exchange.stopped:

@@ -1,0 +1,117 @@
+"""The app on a real engine process with the demo model: it computes by itself; it was not trained to use files.
+
+So for reading and editing the model's words are the test's own, and all else is real: the process, the template that
+renders calls and results, the KV cache, the tools, the approval, the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.main import GlasschatApp
+from inference.client import EngineClient
+from inference.protocol import ChatPrompt, Delta, EngineConfig, Event, Finished, SamplingParams, StepRecord, Submit
+from inference.tools.receipts import CallState
+from tests.app.conftest import Clock, Rig, make_app
+from tests.app.tools.conftest import EDIT, READ, at_rest
+from tests.app.tools.conftest import asking as is_asking
+
+
+class Speaking(EngineClient):
+    """The engine, but what it says to some questions is given; and all prompts and records are kept."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__("demo", EngineConfig(), log_path=log)
+        self.given = {"read notes.md": READ, "change the port to 9090": EDIT}
+        self.records: list[StepRecord] = []
+        self.finished: list[Finished] = []
+        self._words: dict[str, str] = {}
+        self.running: dict[str, Submit] = {}
+
+    def submit(self, command: Submit) -> None:
+        assert isinstance(command.prompt, ChatPrompt)
+        if (words := self.given.get(command.prompt.messages[-1].content)) is not None:
+            self._words[command.request_id] = words
+        self.running[command.request_id] = command
+        super().submit(command)
+
+    def drain(self) -> list[Event]:
+        found: list[Event] = []
+        for event in super().drain():
+            match event:
+                case Delta(request_id=id) if id in self._words:
+                    text, self._words[id] = self._words[id], ""
+                    event = replace(event, text=text)
+                case StepRecord():
+                    self.records.append(event)
+                case Finished():
+                    self.finished.append(event)
+                    self.running.pop(event.request_id, None)
+                case _:
+                    pass
+            found.append(event)
+        return found
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[tuple[Rig, Speaking]]:
+    link = Speaking(folder / "engine.log")
+    app: GlasschatApp = make_app(folder / "data", link, time.monotonic)  # type: ignore[arg-type]
+    try:
+        async with app.run_test(size=(120, 40)) as pilot:
+            yield Rig(app, pilot, link, Clock()), link  # type: ignore[arg-type]
+    finally:
+        app.workspace.shut_down()
+        link.close()
+
+
+async def until(rig: Rig, what: Callable[[], object], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, rig.screen_text()
+        await asyncio.sleep(0.05)
+    await rig.settle()
+
+
+@pytest.mark.slow
+async def test_the_demo_model_computes_reads_a_file_and_edits_one_after_a_yes(work: Path, tmp_path: Path) -> None:
+    async with running(tmp_path) as (rig, link):
+        session = rig.session
+        session.params = SamplingParams(temperature=0)
+        rig.workspace.set_tools(session, True, str(work))
+        await until(rig, lambda: rig.workspace.watch.ready)
+
+        await rig.send("what is 4817 * 26?")
+        await until(rig, lambda: session.receipts and at_rest(rig))
+        assert [(r.tool, r.result) for r in session.receipts.values()] == [("calculator", "125242")]
+        first, second = session.path()[1:]
+        assert "125242" in second.text.replace(",", "")
+        assert "125242" in rig.screen_text().replace(",", "")
+        # The round after the result finds the blocks of the round before: its prompt, and what was answered to it.
+        block = link.records[-1].config.block_size
+        so_far = first.prompt_tokens + first.output_tokens
+        assert link.finished[-1].timings.cached_tokens >= (so_far - 1) // block * block
+        assert link.finished[-1].timings.prompt_tokens > so_far
+
+        await rig.send("read notes.md")
+        await until(rig, lambda: len(session.receipts) == 2 and at_rest(rig))
+        read = list(session.receipts.values())[-1]
+        assert read.state is CallState.DONE
+        assert read.result.startswith("port = 8080")
+
+        await rig.send("change the port to 9090")
+        await until(rig, lambda: is_asking(rig))
+        assert (work / "notes.md").read_text().startswith("port = 8080")
+        assert "-port = 8080" in rig.screen_text()
+        await rig.press("right", "enter")
+        await until(rig, lambda: at_rest(rig))
+        assert (work / "notes.md").read_text().startswith("port = 9090")
+        assert list(session.receipts.values())[-1].state is CallState.DONE
+        assert "tool_call" not in rig.screen_text()
