@@ -127,9 +127,8 @@ class Workspace:
         """
         parts = self._parts(path)
         _check_size(path, len(content))
-        with self._directory(parts[:-1]) as directory:
-            with _explained(self.shown(path)):
-                old = os.stat(parts[-1], dir_fd=directory, follow_symlinks=False)
+        with self._directory(parts[:-1]) as directory, _explained(self.shown(path)):
+            old = os.stat(parts[-1], dir_fd=directory, follow_symlinks=False)
             temporary = _write_temporary(directory, content, stat.S_IMODE(old.st_mode))
             try:
                 if _digest(self._read(directory, parts)) != expected:
@@ -145,7 +144,7 @@ class Workspace:
         """Write a file that is not there yet, with the directories above it. Raises ToolError if it is there."""
         parts = self._parts(path)
         _check_size(path, len(content))
-        with self._directory(parts[:-1], make=True) as directory:
+        with self._directory(parts[:-1], make=True) as directory, _explained(self.shown(path)):
             temporary = _write_temporary(directory, content, 0o644)
             try:
                 _name_new(directory, temporary, parts[-1])
@@ -282,7 +281,8 @@ def _write_temporary(directory: int, content: bytes, mode: int) -> str:
             os.fchmod(opened.fileno(), mode & 0o777)
             os.fsync(opened.fileno())
     except OSError as error:
-        os.unlink(name, dir_fd=directory)
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
         raise ToolError(f"the new content can't be written: {error.strerror}") from None
     return name
 

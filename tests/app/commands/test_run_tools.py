@@ -1,6 +1,8 @@
 """`glasschat run --tools` on the demo model: rounds, refusals, and what --yes allows."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +104,25 @@ def test_a_model_that_only_calls_is_stopped(glasschat, scripted, tmp_path):
     outcome = glasschat("run", "--tools", "--tools-file", tmp_path / "tools.toml", "-p", "hi")
     assert outcome.code == 1
     assert "after 2 rounds" in outcome.err
+
+
+def test_tools_of_a_server_and_of_a_file(glasschat, scripted, tmp_path):
+    server = Path(__file__).parents[2] / "inference" / "tools" / "mcp_server.py"
+    (tmp_path / "mine.py").write_text(
+        "from inference.tools import Effect, tool\n\n\n@tool(effect=Effect.READS)\n"
+        'def shout(text: str) -> str:\n    """Make it loud."""\n    return text.upper()\n'
+    )
+    (tmp_path / "tools.toml").write_text(
+        f'files = ["mine.py"]\n[mcp.sums]\ncommand = ["{sys.executable}", "{server}", "well"]\ntrusted = true\n'
+        f'[mcp.broken]\ncommand = ["{sys.executable}", "{server}", "dies"]\n'
+    )
+    scripted(call("sums.add", a=2, b=3) + call("shout", text="hi") + call("sums.write"))
+    outcome = glasschat("run", "--tools", "--tools-file", tmp_path / "tools.toml", "-p", "hi")
+    assert outcome.code == 0
+    assert "the MCP server broken can't be used" in outcome.err
+    assert "sums.add(a=2, b=3) done: 5" in outcome.err
+    assert 'shout(text="hi") done: HI' in outcome.err
+    assert "sums.write() denied: error: the user said no" in outcome.err
 
 
 def test_a_made_up_result_is_cut(glasschat, scripted):

@@ -28,6 +28,7 @@ def around(tmp_path: Path) -> Path:
     """A directory with a workspace in it, and things beside the workspace that nobody may reach."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "secret.txt").write_bytes(SECRET)
+    (tmp_path / "outside" / "only here").touch()
     root = tmp_path / "workspace"
     (root / "sub" / "deep").mkdir(parents=True)
     (root / "notes.md").write_text("hello\n")
@@ -59,7 +60,7 @@ def test_no_path_reads_or_writes_outside(around: Path, parts: list[str], absolut
     with suppress(ToolError):
         assert workspace.read_bytes(path) != SECRET
     with suppress(ToolError):
-        assert all(not entry.path.endswith("secret.txt") for entry in workspace.entries(path))
+        assert all("only here" not in entry.path for entry in workspace.entries(path))
     with suppress(ToolError):
         workspace.create(path, b"new")
         made = around / "workspace" / Path(*[p for p in path.split("/") if p not in ("", ".")])
@@ -142,7 +143,9 @@ def test_a_directory_that_becomes_a_link_leads_nowhere(around: Path, workspace: 
     swapping.start()
     reached = 0
     try:
-        for number in range(1500):
+        for number in range(100_000):
+            if number >= 1500 and reached:
+                break
             try:
                 assert workspace.read_bytes("swap/secret.txt") == b"harmless"
                 reached += 1
@@ -157,7 +160,7 @@ def test_a_directory_that_becomes_a_link_leads_nowhere(around: Path, workspace: 
         swapping.join()
     assert reached, "the swap was never where the read could see it"
     assert (around / "outside" / "secret.txt").read_bytes() == SECRET
-    assert [p.name for p in (around / "outside").iterdir()] == ["secret.txt"]
+    assert sorted(p.name for p in (around / "outside").iterdir()) == ["only here", "secret.txt"]
 
 
 def test_a_workspace_that_is_replaced_is_noticed(around: Path, workspace: Workspace) -> None:
