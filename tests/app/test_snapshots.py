@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ QUESTIONS = ("what is paging?", "why does batching help?", "what is 12 * 7?", "t
 
 
 def script(command: Submit) -> str:
+    if isinstance(command.prompt, ChatPrompt) and "change" in command.prompt.messages[-1].content:
+        edit = {"path": "notes.md", "old": "port = 8080", "new": "port = 9090"}
+        return f"I change it.\n<tool_call>\n{json.dumps({'name': 'edit_file', 'arguments': edit})}\n</tool_call>"
     if isinstance(command.prompt, ChatPrompt) and "12" in command.prompt.messages[-1].content:
         return '<tool_call>\n{"name": "calculator", "arguments": {"expression": "12 * 7"}}\n</tool_call>'
     return ANSWER
@@ -122,6 +127,24 @@ async def by_token(rig: Rig) -> None:
     await rig.press("tab", "t")
 
 
+async def approval(rig: Rig) -> None:
+    """One session's tool asks before it changes a file; another one has gone on, and is looked away from."""
+    folder = rig.workspace.store.folder / "work"
+    folder.mkdir()
+    (folder / "notes.md").write_text("# Notes\n\nport = 8080\nThe cache is paged.\n")
+    await rig.send(QUESTIONS[0])
+    await rig.press("ctrl+n")
+    rig.workspace.set_tools(rig.session, True, str(folder))
+    await rig.workspace.kit.loaded()
+    await rig.send("change the port")
+    await rig.run(24)
+    while (exchange := rig.workspace.exchanges.of(rig.session)) is None or exchange.asking is None:
+        await asyncio.sleep(0.01)
+    await rig.settle()
+    rig.app.clear_notifications()
+    await rig.settle(0.0)
+
+
 SCENES: list[tuple[str, Callable[[Rig], Awaitable[None]], str, str]] = [
     ("welcome", nothing, "80x24", "glass-dark"),
     ("welcome", nothing, "120x40", "glass-light"),
@@ -146,6 +169,8 @@ SCENES: list[tuple[str, Callable[[Rig], Awaitable[None]], str, str]] = [
     ("by_token", by_token, "120x40", "ansi-dark"),
     ("race", race, "80x24", "glass-dark"),
     ("race", race, "120x40", "glass-light"),
+    ("approval", approval, "80x24", "glass-dark"),
+    ("approval", approval, "120x40", "glass-light"),
     ("help", pressing("f1"), "80x24", "glass-light"),
     ("help", pressing("f1"), "120x40", "glass-dark"),
 ]
