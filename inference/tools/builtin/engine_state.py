@@ -29,6 +29,8 @@ def describe_step(record: StepRecord | None) -> str:
     ]
     for each in record.scheduled[:_SHOWN]:
         work = f"prefill, after {each.num_computed} computed" if each.is_prefill else "decode"
+        if each.drafts:
+            work = f"decode, {_count(each.drafts, 'draft')} to verify among them"
         lines.append(f"in the batch: session {each.session}, {_count(each.num_tokens, 'token')} ({work})")
     for waits in record.unscheduled[:_SHOWN]:
         short = f", short of {waits.missing}" if waits.missing else ""
