@@ -24,6 +24,8 @@ REMEMBERED = 64
 """Steps without prefill that are learned from, of those with drafts and of those without."""
 BEGINNING = 3
 """Steps of either kind before what was measured decides."""
+SHORT = 2
+"""Drafts in a step that is made to learn what they cost: each costs something where they don't pay."""
 LOOK = 64
 """Every so many steps one is made the other way: with drafts where they don't pay, without where they do."""
 ANEW = 8
@@ -102,10 +104,10 @@ class Speculator:
         elif len(self._plain) < BEGINNING:
             depth, reason = 0, "the first steps show what one takes without drafts"
         elif len(self._verifying) < BEGINNING:
-            depth, reason = most, "the first steps show what verifying takes"
+            depth, reason = min(SHORT, most), "the first steps show what verifying takes"
         elif self._steps % LOOK < (1 if depth else 2):
             # Two steps where nobody drafted before: in the first one the draft model has to catch up.
-            depth = 0 if depth else min(2, most)
+            depth = 0 if depth else min(SHORT, most)
             reason = f"every {LOOK} steps one looks whether that still holds: {reason}"
         self._depth = depth
         self._now = Speculation(method, depth, reason, rates, tokens_expected(rates[:depth]), found.break_even)
