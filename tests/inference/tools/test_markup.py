@@ -136,6 +136,12 @@ def test_a_forgotten_quote_does_not_swallow_the_answer() -> None:
     assert answer.text == "and so on"
 
 
+def test_a_marker_directly_after_a_string_closes() -> None:
+    answer = parse_answer(f'{OPEN}{{"name": "a"{CLOSE} after {OPEN}{{"name": "b", "arguments": {{"x": ""}}}}{CLOSE}')
+    assert [bool(call.error) for call in answer.calls] == [True, False]
+    assert answer.text == "after"
+
+
 def test_text_comes_at_once_and_beginnings_of_markers_wait() -> None:
     parser = AnswerParser()
     assert parser.feed("abc <tool") == [Text("abc ")]
