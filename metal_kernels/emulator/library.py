@@ -124,10 +124,13 @@ def _compile_error(refused: toolchain.Refused) -> CompileError:
     return CompileError("\n".join(f"{file}:{line}: {message}" for file, line, message in errors) or str(refused))
 
 
-def whole_text(program: Program, kernels: Iterable[Kernel] | None = None) -> str:
-    """What clang compiles: the shim, the rewritten source, and one entry point for each kernel, or some of them."""
-    wanted = program.kernels.values() if kernels is None else kernels
-    return _PROLOGUE + program.text + _EPILOGUE + "".join(_entry(i, kernel) for i, kernel in enumerate(wanted))
+def whole_text(program: Program) -> str:
+    """What clang compiles, but for the entry points: the shim and the rewritten source."""
+    return _PROLOGUE + program.text + _EPILOGUE
+
+
+def entries(kernels: Iterable[Kernel]) -> list[str]:
+    return [_entry(number, kernel) for number, kernel in enumerate(kernels)]
 
 
 def _entry(number: int, kernel: Kernel) -> str:
@@ -158,7 +161,7 @@ class _Unit:
         self.program, self.checked = program, checked
         self.kernels = {name: k for name, k in self.program.kernels.items() if not only or name in only}
         try:
-            self.file = toolchain.compile_kernels(whole_text(self.program, self.kernels.values()), checked)
+            self.file = toolchain.compile_kernels(whole_text(program), entries(self.kernels.values()), checked)
         except toolchain.Refused as refused:
             raise _compile_error(refused) from None
         self.code = ctypes.CDLL(str(self.file))

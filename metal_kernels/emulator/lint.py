@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metal_kernels.emulator import toolchain
-from metal_kernels.emulator.library import read_program, whole_text
+from metal_kernels.emulator.library import entries, read_program, whole_text
 from metal_kernels.emulator.source import POSITIONS, Kernel, Program
 from metal_kernels.emulator.structure import Scope, Structure
 from metal_kernels.emulator.words import split, without_attributes
@@ -64,7 +64,7 @@ def lint(path: str | Path, include_dirs: Sequence[str | Path] = ()) -> list[Find
         for i, message in check(program, structure)
     }
     found.update(_parameters(program))
-    text = whole_text(program)
+    text = whole_text(program) + "".join(entries(program.kernels.values()))
     found.update(_said_by_clang("address-space", text, "EMU_ADDRESS_SPACES"))
     found.update(_said_by_clang("bfloat", text, "EMU_STRICT_BFLOAT"))
     return sorted(found, key=lambda finding: (finding.file, finding.line, finding.rule, finding.message))

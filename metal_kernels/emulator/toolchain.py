@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -145,10 +146,10 @@ def place(path: Path, content: str | bytes) -> None:
     draft.replace(path)
 
 
-def compile_kernels(text: str, checked: bool) -> Path:
-    """A shared library from C++ that includes the shim, made once for each text."""
+def compile_kernels(text: str, entries: Sequence[str], checked: bool) -> Path:
+    """A shared library from C++ that includes the shim and the entry points behind it, made once for each text."""
     flags = [*_KERNEL_FLAGS, *_architecture(), *(_CHECKS if checked else [])]
-    name = digest(text, *flags, *RUNTIME_FLAGS)
+    name = digest(text, *entries, *flags, *RUNTIME_FLAGS)
     library = CACHE / f"{name}.so"
     if library.exists():
         library.touch()
@@ -156,14 +157,33 @@ def compile_kernels(text: str, checked: bool) -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     _remove_old()
     with tempfile.TemporaryDirectory(dir=CACHE) as directory:
-        source, compiled, linked = (Path(directory) / f"kernels.{end}" for end in ("cpp", "o", "so"))
-        source.write_text(text)
-        includes = [f"-I{HERE / 'shim'}", f"-I{HERE / 'runtime'}"]
-        run([*clang(), *flags, *includes, "-c", source, "-o", compiled])
-        shared = ["-dynamiclib"] if platform.system() == "Darwin" else ["-shared", "-Wl,-Bsymbolic"]
-        run([_host_compiler(), *shared, compiled, *_runtime(), "-lm", "-o", linked])
+        parts = _parts(entries)
+        with ThreadPoolExecutor(len(parts)) as pool:
+            places = [Path(directory) / f"{i}.cpp" for i in range(len(parts))]
+            texts = [text + "".join(part) for part in parts]
+            compiled = list(pool.map(lambda place, text: _compile(place, text, flags), places, texts))
+        linked = Path(directory) / "kernels.so"
+        run([_host_compiler(), *_LINK, *compiled, *_runtime(), "-lm", "-o", linked])
         linked.replace(library)
     return library
+
+
+# Each part of a library has all functions that are no templates, the same ones: the first is taken.
+_LINK = ["-dynamiclib"] if platform.system() == "Darwin" else ["-shared", "-Wl,-Bsymbolic", "-Wl,-z,muldefs"]
+
+
+def _parts(entries: Sequence[str]) -> list[Sequence[str]]:
+    """Instances of templates take the time, so many of them are compiled side by side."""
+    together = platform.system() != "Darwin" and len(entries) >= 8
+    count = min(os.cpu_count() or 1, 8, len(entries) // 4) if together else 1
+    return [entries[i::count] for i in range(count)]
+
+
+def _compile(source: Path, text: str, flags: Sequence[str]) -> Path:
+    source.write_text(text)
+    compiled = source.with_suffix(".o")
+    run([*clang(), *flags, f"-I{HERE / 'shim'}", f"-I{HERE / 'runtime'}", "-c", source, "-o", compiled])
+    return compiled
 
 
 def _remove_old() -> None:
