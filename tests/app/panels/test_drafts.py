@@ -46,7 +46,7 @@ def test_it_always_fits(
 
 
 def test_it_says_who_drafts_how_far_ahead_why_and_what_comes_of_it() -> None:
-    text = text_of(drafts.draw(BUSY, options("draft", reason="draft drafts"), 60, 9))
+    text = text_of(drafts.draw(BUSY, options("draft", reason="the model draft drafts"), 60, 9))
     assert "The draft model guesses 3 ahead · break-even at 4" in text
     assert "4 tokens take 1.3 times as long as one and give 2.9." in text
     for place, rate in enumerate((90, 80, 70, 60), 1):

@@ -66,7 +66,7 @@ def test_any_history_is_repeated_decision_by_decision_and_token_by_token(
 def recording(folder: Path, tmp_path: Path) -> Path:
     """Preemptions, shared prefixes and an abort."""
     path = tmp_path / "recording.jsonl"
-    options = {"block_size": 4, "num_kv_blocks": 20, "max_num_batched_tokens": 24}
+    options = {"block_size": 4, "num_kv_blocks": 20, "max_num_batched_tokens": 24, "decode_slowdown": 0}
     requests = [(prompt, 9, i // 2) for i, prompt in enumerate(PROMPTS[4:14])]
     record(folder, path, {"options": options, "requests": requests, "aborts": [(3, 9)], "changes": []})
     return path
