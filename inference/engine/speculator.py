@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 from inference.protocol import EngineConfig, Speculation, StepRecord
 from inference.scheduling.plan import Chunk, Plan
@@ -32,6 +33,15 @@ ANEW = 8
 """Steps after which what was measured is looked over."""
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a step without prefill took."""
+
+    requests: int
+    features: Features
+    seconds: float
+
+
 class Speculator:
     """Who drafts, how much, and how well that went."""
 
@@ -52,10 +62,10 @@ class Speculator:
 
     def forget(self) -> None:
         """Steps will take another time from now on."""
-        self._plain: deque[tuple[Features, float]] = deque(maxlen=REMEMBERED)
-        self._verifying: deque[tuple[Features, float]] = deque(maxlen=REMEMBERED)
+        self._plain: deque[Taken] = deque(maxlen=REMEMBERED)
+        self._verifying: deque[Taken] = deque(maxlen=REMEMBERED)
         self._learned: StepTime | None = None
-        self._since = 0
+        self._since = self._learned_for = 0
         self._draft_seconds = 0.0
         """For each token of depth."""
         self._in_step = False
@@ -117,8 +127,16 @@ class Speculator:
         """None as long as too little was measured."""
         if len(self._plain) < BEGINNING or len(self._verifying) < BEGINNING:
             return None
-        if self._learned is None or self._since >= ANEW:
-            self._learned, self._since = StepTime.fit([*self._plain, *self._verifying]), 0
+        if self._learned is None or self._since >= ANEW or self._learned_for != len(requests):
+            # Twice the rows may take more than twice the time: steps of about as many requests say most.
+            plain, verifying = (
+                [t for t in taken if len(requests) <= 2 * t.requests and t.requests <= 2 * len(requests)]
+                for taken in (self._plain, self._verifying)
+            )
+            if min(len(plain), len(verifying)) < BEGINNING:
+                plain, verifying = list(self._plain), list(self._verifying)
+            self._learned = StepTime.fit([(t.features, t.seconds) for t in (*plain, *verifying)])
+            self._since, self._learned_for = 0, len(requests)
         learned, context = self._learned, sum(r.num_tokens for r in requests) / len(requests)
         return Prices(
             len(requests),
@@ -177,7 +195,7 @@ class Speculator:
         if record.scheduled and not any(s.is_prefill for s in record.scheduled):
             step = features((s.num_tokens, s.num_computed, False) for s in record.scheduled)
             seconds = record.phases.total - record.phases.draft
-            (self._verifying if record.verified else self._plain).append((step, seconds))
+            (self._verifying if record.verified else self._plain).append(Taken(len(record.scheduled), step, seconds))
             self._since += 1
             deepest = max((v.drafted for v in record.verified), default=0)
             if deepest and method == "draft" and self._in_step:
