@@ -265,6 +265,7 @@ class MetalLaunches:
         size: int,
         block_size: int,
         table_width: int,
+        query_stride: int,
         scale: float,
         query_lens: Sequence[int],
         context_lens: Sequence[int],
@@ -273,7 +274,9 @@ class MetalLaunches:
     @staticmethod
     def copy(bytes: int) -> MetalLaunch: ...
     @staticmethod
-    def write_kv(type: str, pool: str, tokens: int, width: int) -> MetalLaunch:
+    def gather(item_bytes: int, shape: Sequence[int], strides: Sequence[int], first: int) -> MetalLaunch: ...
+    @staticmethod
+    def write_kv(type: str, pool: str, tokens: int, width: int, stride: int) -> MetalLaunch:
         """`pool` is a type, int8 or int4."""
     @staticmethod
     def rms_norm(type: str, rows: int, width: int, stride: int, eps: float, add: bool) -> MetalLaunch: ...

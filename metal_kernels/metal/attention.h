@@ -58,10 +58,16 @@ struct Rows {
     int share;
     int kv_head;
     int heads;
+    int query_stride;
 
-    // The place of a row in [T, H_q], and so in q and in the output.
+    // The place of a row in [T, H_q], and so in the output.
     ulong place(int row) const {
         return ulong(start + row / share) * ulong(heads) + ulong(kv_head * share + row % share);
+    }
+
+    // The first of its query's `size` elements.
+    ulong query(int row, int size) const {
+        return ulong(start + row / share) * ulong(query_stride) + ulong((kv_head * share + row % share) * size);
     }
 
     // The keys that a row sees. Rows past the last see what the last does.
@@ -82,6 +88,7 @@ inline Rows rows_of(
     rows.before = context_lens[sequence] - queries;
     rows.kv_head = kv_head;
     rows.heads = p.heads;
+    rows.query_stride = p.query_stride;
     return rows;
 }
 

@@ -50,7 +50,7 @@ template <typename T, typename S, int D, int ROWS>
     UNROLL
     for (int r = 0; r < ROWS; r++) {
         const int row = min(first_row + r, rows.count - 1);
-        device const T* from = q + rows.place(row) * D;
+        device const T* from = q + rows.query(row, D);
         UNROLL
         for (int i = 0; i < kOwn; i++) {
             const int at = (i / kVector * kAcross + across) * kVector + i % kVector;

@@ -44,7 +44,7 @@ template <typename T, typename S, int D>
     // Queries go by way of the tiles' room, which is large enough, into fragments.
     for (int i = thread_id; i < kRows * (D / 4); i += kThreads) {
         const int row = first_row + i / (D / 4), at = i % (D / 4) * 4;
-        const float4 four = row < rows.count ? load4(q + rows.place(row) * D + at) : float4(0.0f);
+        const float4 four = row < rows.count ? load4(q + rows.query(row, D) + at) : float4(0.0f);
         stage4(key_tile + i / (D / 4) * kStride + at, four);
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);  // all queries are there

@@ -111,6 +111,7 @@ std::vector<AttentionPlan> attention(const AttentionShape& s, const std::vector<
                                      const std::vector<int64_t>& context_lens) {
     need(s.size == 64 || s.size == 80 || s.size == 96 || s.size == 128, "heads have 64, 80, 96 or 128 elements");
     need(s.kept == Kept::floats || s.size % 32 == 0, "heads kept as integers have a multiple of 32 elements");
+    need(s.query_stride % 4 == 0, "queries begin at multiples of four numbers");
     need(s.kv_heads > 0 && s.heads % s.kv_heads == 0, "the query heads are a multiple of the key heads");
     need(query_lens.size() == context_lens.size(), "every sequence has a query and a context length");
     const int share = s.heads / s.kv_heads;
@@ -133,7 +134,7 @@ std::vector<AttentionPlan> attention(const AttentionShape& s, const std::vector<
         }
     }
     const std::string kind = name(s.type) + "_" + name(s.kept) + "_d" + std::to_string(s.size);
-    AttentionParams params{s.heads, s.kv_heads, s.table_width, 0, 1, s.scale};
+    AttentionParams params{s.heads, s.kv_heads, s.table_width, 0, 1, s.query_stride, s.scale};
     std::vector<AttentionPlan> plans;
     if (!of_decodes.empty()) {
         const int groups = static_cast<int>(of_decodes.size()) * s.kv_heads;
@@ -167,18 +168,33 @@ Launch copy(int64_t bytes) {
     return {"copy", "copy_bytes", {u(divided_up(eights, 256)), 1, 1}, {256, 1, 1}, {}, bytes_of(CopyParams{eights})};
 }
 
-Launch write_kv(Type type, Type pool, int tokens, int width) {
-    need(tokens > 0 && width > 0 && width % 4 == 0, "a token's heads are a multiple of four numbers");
+Launch gather(int item_bytes, const std::array<int, 4>& shape, const std::array<int, 4>& strides, int first) {
+    need(item_bytes == 2 || item_bytes == 4, "items of 2 or 4 bytes are gathered");
+    GatherParams params{};
+    int64_t count = 1;
+    for (int axis = 0; axis < 4; axis++) {
+        params.shape[axis] = shape[axis], params.strides[axis] = strides[axis];
+        count *= shape[axis];
+    }
+    params.first = first;
+    need(count > 0 && count <= INT32_MAX, "at most 2^31 elements are gathered");
+    return {"copy", "gather_" + std::to_string(item_bytes), {u(divided_up(count, 256)), 1, 1}, {256, 1, 1}, {},
+            bytes_of(params)};
+}
+
+Launch write_kv(Type type, Type pool, int tokens, int width, int stride) {
+    need(tokens > 0 && width > 0 && width % 4 == 0 && stride % 4 == 0,
+         "a token's heads are a multiple of four numbers");
     const int threads = std::min(256, rounded_up(width / 4, kLanes));
     return {"write_kv", "write_kv_" + name(type) + "_" + name(pool),
             {u(divided_up(width / 4, threads)), u(tokens), 1}, {u(threads), 1, 1}, {},
-            bytes_of(WriteKvParams{tokens, width})};
+            bytes_of(WriteKvParams{width, stride})};
 }
 
-Launch write_kv_groups(Type type, Kept kept, int tokens, int width) {
+Launch write_kv_groups(Type type, Kept kept, int tokens, int width, int stride) {
     need(kept != Kept::floats && tokens > 0 && width > 0 && width % 32 == 0, "integers are kept in groups of 32");
     return {"write_kv", "write_kv_" + name(type) + "_" + name(kept),
-            {u(divided_up(width, 128)), u(tokens), 1}, {128, 1, 1}, {}, bytes_of(WriteKvParams{tokens, width})};
+            {u(divided_up(width, 128)), u(tokens), 1}, {128, 1, 1}, {}, bytes_of(WriteKvParams{width, stride})};
 }
 
 Launch rms_norm(Type type, int rows, int width, int stride, float eps, bool add) {

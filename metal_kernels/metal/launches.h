@@ -72,6 +72,7 @@ struct AttentionShape {
     int size;
     int block_size;
     int table_width;
+    int query_stride;  // numbers between the starts of two tokens' queries
     float scale;
 };
 
@@ -96,9 +97,13 @@ std::vector<AttentionPlan> attention(const AttentionShape& shape, const std::vec
 // Memory to other memory, in whole eights of bytes. Buffers: from, to.
 Launch copy(int64_t bytes);
 
+// An array with gaps, of items of 2 or 4 bytes, to memory without. Buffers: from, to. `first` is the place of the first
+// element in the memory that is bound.
+Launch gather(int item_bytes, const std::array<int, 4>& shape, const std::array<int, 4>& strides, int first);
+
 // Rows [tokens, width] into a pool. Buffers: rows, slots, pool; or rows, slots, words, scales, biases.
-Launch write_kv(Type type, Type pool, int tokens, int width);
-Launch write_kv_groups(Type type, Kept kept, int tokens, int width);
+Launch write_kv(Type type, Type pool, int tokens, int width, int stride);
+Launch write_kv_groups(Type type, Kept kept, int tokens, int width, int stride);
 
 // Buffers: x, added, weight, out, sum; `added` and `sum` may be any array if there is nothing to add.
 Launch rms_norm(Type type, int rows, int width, int stride, float eps, bool add);

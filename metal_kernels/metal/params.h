@@ -21,9 +21,10 @@ struct SplitSumParams {
 struct AttentionParams {
     int heads;
     int kv_heads;
-    int table_width;  // blocks in a row of the table
-    int part;         // keys of a context that one threadgroup looks at
-    int splits;       // parts of the longest context
+    int table_width;   // blocks in a row of the table
+    int part;          // keys of a context that one threadgroup looks at
+    int splits;        // parts of the longest context
+    int query_stride;  // numbers between the starts of two tokens' queries
     float scale;
 };
 
@@ -31,9 +32,16 @@ struct CopyParams {
     int eights;  // of bytes
 };
 
+// Elements [shape] from `first` on, each dimension's `strides` apart, to memory without gaps.
+struct GatherParams {
+    int shape[4];
+    int strides[4];
+    int first;
+};
+
 struct WriteKvParams {
-    int tokens;
-    int width;  // H * D
+    int width;   // H * D
+    int stride;  // numbers between the starts of two rows
 };
 
 struct RmsNormParams {

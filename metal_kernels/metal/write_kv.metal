@@ -11,7 +11,7 @@ template <typename T, typename S>
     uint2 at [[thread_position_in_grid]]) {
     const int column = int(at.x) * 4;
     if (column < p.width) {
-        store4(pool + ulong(slots[at.y]) * p.width + column, load4(rows + ulong(at.y) * p.width + column));
+        store4(pool + ulong(slots[at.y]) * p.width + column, load4(rows + ulong(at.y) * p.stride + column));
     }
 }
 
@@ -34,7 +34,7 @@ template <typename T, int BITS>
     if (column >= p.width) {
         return;  // all of the simdgroup: the width is a multiple of 32, and there are no barriers
     }
-    const float x = float(rows[ulong(at.y) * p.width + column]);
+    const float x = float(rows[ulong(at.y) * p.stride + column]);
     // Minimum and maximum may pass over a NaN; a sum never does, and infinity times zero is one.
     const float low = simd_min(x), high = simd_max(x), poison = simd_sum(x * 0.0f);
     const half bias = half(low + poison), scale = half((high - low) / kLevels);

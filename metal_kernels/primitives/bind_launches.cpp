@@ -78,22 +78,25 @@ void bind_launches(nb::module_& module) {
         .def_static(
             "attention",
             [](const std::string& of, const std::string& how, int heads, int kv_heads, int size, int block_size,
-               int table_width, float scale, const std::vector<int64_t>& query_lens,
+               int table_width, int query_stride, float scale, const std::vector<int64_t>& query_lens,
                const std::vector<int64_t>& context_lens) {
-                return metal::attention({type(of), kept(how), heads, kv_heads, size, block_size, table_width, scale},
-                                        query_lens, context_lens);
+                const metal::AttentionShape shape{type(of),   kept(how),   heads,        kv_heads, size,
+                                                  block_size, table_width, query_stride, scale};
+                return metal::attention(shape, query_lens, context_lens);
             },
-            "type"_a, "kept"_a, "heads"_a, "kv_heads"_a, "size"_a, "block_size"_a, "table_width"_a, "scale"_a,
+            "type"_a, "kept"_a, "heads"_a, "kv_heads"_a, "size"_a, "block_size"_a, "table_width"_a,
+            "query_stride"_a, "scale"_a,
             "query_lens"_a, "context_lens"_a)
         .def_static("copy", &metal::copy, "bytes"_a)
+        .def_static("gather", &metal::gather, "item_bytes"_a, "shape"_a, "strides"_a, "first"_a)
         .def_static(
             "write_kv",
-            [](const std::string& of, const std::string& pool, int tokens, int width) {
+            [](const std::string& of, const std::string& pool, int tokens, int width, int stride) {
                 return pool == "int8" || pool == "int4"
-                           ? metal::write_kv_groups(type(of), kept(pool), tokens, width)
-                           : metal::write_kv(type(of), type(pool), tokens, width);
+                           ? metal::write_kv_groups(type(of), kept(pool), tokens, width, stride)
+                           : metal::write_kv(type(of), type(pool), tokens, width, stride);
             },
-            "type"_a, "pool"_a, "tokens"_a, "width"_a)
+            "type"_a, "pool"_a, "tokens"_a, "width"_a, "stride"_a)
         .def_static(
             "rms_norm",
             [](const std::string& of, int rows, int width, int stride, float eps, bool add) {

@@ -83,7 +83,8 @@ struct Between {
     mx::Dtype type;
 };
 
-// Kernels launched one after another, as an operation of MLX's graph.
+// Kernels launched one after another, as an operation of MLX's graph. Inputs lie in memory without gaps when they run:
+// one that does not, or begins where no vector can be loaded, is copied first.
 class Launches : public mx::Primitive {
   public:
     Launches(mx::Stream stream, const char* name, metal::Type type, std::vector<Step> steps,
@@ -96,9 +97,17 @@ class Launches : public mx::Primitive {
     void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
 
   protected:
-    void run(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs);
+    // Inputs from number `checked` on are copied if they have gaps.
+    void run(const std::vector<Step>& steps, std::vector<mx::array> inputs, std::vector<mx::array>& outputs,
+             size_t checked = 0);
     void run(const Step& step, const std::vector<mx::array>& inputs, const std::vector<mx::array>& outputs,
              const std::vector<mx::array>& between);
+
+    // The array without gaps, itself if it has none.
+    mx::array ready(const mx::array& x);
+
+    // Whether vectors of four elements can be loaded from an array, which then has gaps between its rows alone.
+    static bool has_even_rows(const mx::array& x);
 
   private:
     const char* name_;
@@ -107,11 +116,19 @@ class Launches : public mx::Primitive {
     std::vector<Between> between_;
 };
 
-// An array that a kernel is given, and whether it writes it.
+// An array that a kernel is given, from its lowest element on, and whether it writes it.
 struct Bound {
     mx::array array;
     bool written;
 };
+
+// Of an array with gaps: where its lowest element is, counted from its first, and how many elements of memory there are
+// from it to the highest.
+struct Extent {
+    int64_t lowest;
+    int64_t count;
+};
+Extent extent(const mx::array& x);
 
 // Encodes one launch for a stream. Throws std::runtime_error where nothing can run it.
 void encode(const mx::Stream& stream, metal::Type type, const metal::Launch& launch, const std::vector<Bound>& buffers);

@@ -1,3 +1,4 @@
+#include <functional>
 #include <memory>
 
 #include "mlx/ops.h"
@@ -57,8 +58,14 @@ metal::Kept kept(const PoolShape& pool) {
 // Rows into a pool, which is written in place. Inputs: rows, slots, then the arrays of the store.
 class WriteKV : public Launches {
   public:
-    WriteKV(mx::Stream stream, metal::Type type, Step step, bool floats)
-        : Launches(stream, "WriteKV", type, {std::move(step)}), floats_(floats) {}
+    // The launch for rows that are so many numbers apart.
+    using ForStride = std::function<metal::Launch(int stride)>;
+
+    WriteKV(mx::Stream stream, metal::Type type, ForStride launch, std::vector<Slot> slots, bool floats)
+        : Launches(stream, "WriteKV", type, {}),
+          launch_(std::move(launch)),
+          slots_(std::move(slots)),
+          floats_(floats) {}
 
     void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
         const mx::array& pool = inputs[2];
@@ -71,11 +78,44 @@ class WriteKV : public Launches {
             outputs[0].set_data(mx::allocator::malloc(outputs[0].nbytes()));
             run({metal::copy(pool.nbytes()), {{Slot::input, 2}, {Slot::output, 0}}}, inputs, outputs, {});
         }
-        run(inputs, outputs);
+        std::vector<mx::array> given = inputs;
+        mx::array& rows = given[0];
+        if (!has_even_rows(rows)) {
+            rows = ready(rows);
+        }
+        const int width = rows.shape(1) * rows.shape(2);
+        const int stride = rows.shape(0) == 1 ? width : static_cast<int>(rows.strides(0));
+        run({launch_(stride), slots_}, given, outputs, {});
     }
 
   private:
+    ForStride launch_;
+    std::vector<Slot> slots_;
     bool floats_;
+};
+
+// Inputs: queries, which may have gaps between tokens, and what the steps ask for.
+class PagedAttention : public Launches {
+  public:
+    // The steps for queries that are so many numbers apart.
+    using ForStride = std::function<std::vector<Step>(int stride)>;
+
+    PagedAttention(mx::Stream stream, metal::Type type, ForStride steps, std::vector<Between> between)
+        : Launches(stream, "PagedAttention", type, {}, std::move(between)), for_stride_(std::move(steps)) {}
+
+    void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
+        outputs[0].set_data(mx::allocator::malloc(outputs[0].nbytes()));
+        std::vector<mx::array> given = inputs;
+        mx::array& q = given[0];
+        if (!has_even_rows(q)) {
+            q = ready(q);
+        }
+        const int width = q.shape(1) * q.shape(2);
+        run(for_stride_(q.shape(0) == 1 ? width : static_cast<int>(q.strides(0))), given, outputs, 1);
+    }
+
+  private:
+    ForStride for_stride_;
 };
 
 }  // namespace
@@ -85,17 +125,21 @@ mx::array write_kv(const Store& store, const mx::array& rows, const Layout& layo
     const metal::Type type = type_of(rows.dtype(), "rows");
     const int tokens = rows.shape(0), width = pool.heads * pool.size;
     const mx::array& slots = placed(layout).slots;
-    std::vector<mx::array> inputs{mx::contiguous(rows, false, stream()), slots};
+    std::vector<mx::array> inputs{rows, slots};
     inputs.insert(inputs.end(), store.begin(), store.end());
-    Step step{pool.bits ? metal::write_kv_groups(type, kept(pool), tokens, width)
-                        : metal::write_kv(type, type_of(store[0].dtype(), "a KV pool"), tokens, width),
-              {{Slot::input, 0}, {Slot::input, 1}, {Slot::output, 0}}};
-    if (pool.bits) {
-        step.slots.push_back({Slot::changed, 3});
-        step.slots.push_back({Slot::changed, 4});
+    const bool floats = pool.bits == 0;
+    const metal::Type pool_type = floats ? type_of(store[0].dtype(), "a KV pool") : metal::Type::f16;
+    const auto launch = [=, how = kept(pool)](int stride) {
+        return floats ? metal::write_kv(type, pool_type, tokens, width, stride)
+                      : metal::write_kv_groups(type, how, tokens, width, stride);
+    };
+    launch(width);  // for its complaints
+    std::vector<Slot> slots_of{{Slot::input, 0}, {Slot::input, 1}, {Slot::output, 0}};
+    if (!floats) {
+        slots_of.insert(slots_of.end(), {{Slot::changed, 3}, {Slot::changed, 4}});
     }
     return mx::array(store[0].shape(), store[0].dtype(),
-                     std::make_shared<WriteKV>(stream(), type, std::move(step), pool.bits == 0), inputs);
+                     std::make_shared<WriteKV>(stream(), type, launch, slots_of, floats), inputs);
 }
 
 mx::array paged_attention(const mx::array& q, const Store& keys, const Store& values, const Layout& layout,
@@ -105,15 +149,15 @@ mx::array paged_attention(const mx::array& q, const Store& keys, const Store& va
     const metal::Type type = type_of(q.dtype(), "queries");
     const Placed& at = placed(layout);
     const metal::AttentionShape shape{type, kept(pool), q.shape(1), pool.heads, pool.size, pool.block_size,
-                                      static_cast<int>(layout->width()), scale};
-    std::vector<mx::array> inputs{mx::contiguous(q, false, stream())};
+                                      static_cast<int>(layout->width()), q.shape(1) * pool.size, scale};
+    std::vector<mx::array> inputs{q};
     std::vector<Slot> pools;
     for (const Store* store : {&keys, &values}) {
         for (int part = 0; part < 3; part++) {
             // Floats have no scales and biases.
             pools.push_back({Slot::input, static_cast<int>(inputs.size() - (pool.bits || part == 0 ? 0 : 1))});
             if (part == 0 || pool.bits) {
-                inputs.push_back(mx::contiguous((*store)[part], false, stream()));
+                inputs.push_back((*store)[part]);
             }
         }
     }
@@ -149,7 +193,19 @@ mx::array paged_attention(const mx::array& q, const Store& keys, const Store& va
         const Slot mixed{Slot::between, next}, parts{Slot::between, next + 1};
         steps.push_back({*plan.merge, {mixed, parts, tiles_at, starts, contexts, out}});
     }
-    return mx::array(q.shape(), q.dtype(), std::make_shared<Launches>(stream(), "PagedAttention", type, steps, between),
+    // The plans for other strides differ in nothing but their params.
+    const auto for_stride = [=, query_lens = at.query_lens, context_lens = at.context_lens](int stride) {
+        metal::AttentionShape strided = shape;
+        strided.query_stride = stride;
+        std::vector<Step> made = steps;
+        size_t next = 0;
+        for (const metal::AttentionPlan& plan : metal::attention(strided, query_lens, context_lens)) {
+            made[next++].launch = plan.attend;
+            next += plan.merge ? 1 : 0;
+        }
+        return made;
+    };
+    return mx::array(q.shape(), q.dtype(), std::make_shared<PagedAttention>(stream(), type, for_stride, between),
                      inputs);
 }
 

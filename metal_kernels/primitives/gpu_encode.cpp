@@ -1,3 +1,5 @@
+#include <array>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
@@ -31,7 +33,10 @@ void encode_for_runner(const mx::Stream& stream, const metal::Launch& launch, co
     for (const Bound& buffer : buffers) {
         mx::array array = buffer.array;
         buffer.written ? encoder.set_output_array(array) : encoder.set_input_array(array);
-        memory.push_back({const_cast<uint8_t*>(array.data<uint8_t>()), array.nbytes(), buffer.written});
+        const auto [lowest, count] = extent(array);
+        const int64_t item = array.itemsize();
+        uint8_t* first = const_cast<uint8_t*>(array.data<uint8_t>()) + lowest * item;
+        memory.push_back({first, static_cast<size_t>(count * item), buffer.written});
     }
     encoder.dispatch([run = runner(), launch, memory] { run(launch, memory); });
 }
@@ -106,7 +111,8 @@ void encode(const mx::Stream& stream, metal::Type type, const metal::Launch& lau
             mx::array written = buffer.array;
             encoder.set_output_array(written, index++);
         } else {
-            encoder.set_input_array(buffer.array, index++);
+            const int64_t lowest = extent(buffer.array).lowest * static_cast<int64_t>(buffer.array.itemsize());
+            encoder.set_input_array(buffer.array, index++, lowest);
         }
     }
     encoder.set_bytes(launch.params.data(), static_cast<int>(launch.params.size()), index);
@@ -159,11 +165,56 @@ void Launches::eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::ar
         out.set_data(mx::allocator::malloc(out.nbytes()));
     }
     if (outputs[0].size() > 0) {
-        run(inputs, outputs);
+        run(steps_, inputs, outputs);
     }
 }
 
-void Launches::run(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
+Extent extent(const mx::array& x) {
+    int64_t lowest = 0, highest = 0;
+    for (size_t axis = 0; axis < x.ndim(); axis++) {
+        const int64_t last = (int64_t{x.shape(axis)} - 1) * x.strides(axis);
+        (last < 0 ? lowest : highest) += last;
+    }
+    return {lowest, highest - lowest + 1};
+}
+
+bool Launches::has_even_rows(const mx::array& x) {
+    int64_t expected = 1;
+    for (int axis = static_cast<int>(x.ndim()) - 1; axis > 0; axis--) {
+        if (x.shape(axis) != 1 && x.strides(axis) != expected) {
+            return false;
+        }
+        expected *= x.shape(axis);
+    }
+    const int64_t stride = x.shape(0) == 1 ? expected : x.strides(0);
+    return stride >= expected && stride % 4 == 0 && x.offset() % (4 * static_cast<int64_t>(x.itemsize())) == 0;
+}
+
+mx::array Launches::ready(const mx::array& x) {
+    // A load of four words, the widest that there is.
+    constexpr int kWidest = 16;
+    if (x.flags().row_contiguous && x.offset() % kWidest == 0) {
+        return x;
+    }
+    need(x.ndim() <= 4, "arrays with gaps have up to four dimensions");
+    std::array<int, 4> shape{1, 1, 1, 1}, strides{};
+    for (size_t axis = 0; axis < x.ndim(); axis++) {
+        shape[4 - x.ndim() + axis] = x.shape(axis);
+        strides[4 - x.ndim() + axis] = static_cast<int>(x.strides(axis));
+    }
+    const int first = static_cast<int>(-extent(x).lowest);
+    mx::array whole(mx::allocator::malloc(x.nbytes()), x.shape(), x.dtype());
+    encode(stream(), type_, metal::gather(static_cast<int>(x.itemsize()), shape, strides, first),
+           {{x, false}, {whole, true}});
+    keep(stream(), {whole});
+    return whole;
+}
+
+void Launches::run(const std::vector<Step>& steps, std::vector<mx::array> inputs, std::vector<mx::array>& outputs,
+                   size_t checked) {
+    for (size_t i = checked; i < inputs.size(); i++) {
+        inputs[i] = ready(inputs[i]);
+    }
     std::vector<mx::array> between;
     for (const Between& each : between_) {
         int64_t bytes = each.type.size();
@@ -172,7 +223,7 @@ void Launches::run(const std::vector<mx::array>& inputs, std::vector<mx::array>&
         }
         between.emplace_back(mx::allocator::malloc(bytes), each.shape, each.type);
     }
-    for (const Step& step : steps_) {
+    for (const Step& step : steps) {
         run(step, inputs, outputs, between);
     }
     keep(stream(), std::move(between));

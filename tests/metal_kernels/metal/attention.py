@@ -36,6 +36,7 @@ def plans(type_name, kept, heads, shape, step):
         size,
         block_size,
         step.tables.shape[1],
+        heads * size,
         size**-0.5,
         list(step.query_lens),
         list(step.context_lens),

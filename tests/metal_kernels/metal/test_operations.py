@@ -58,7 +58,36 @@ def test_rows(gpu, type_name):
     heads = x.reshape(3, 2, 64)
     assert_close(native.rope(heads, positions, 1e4), reference.rope(heads, positions, 1e4))
     assert_close(native.silu_mul(x[:, :64], x[:, 64:]), reference.silu_mul(x[:, :64], x[:, 64:]))
-    assert len(gpu.kernels) == 3
+    assert {name for name in gpu.kernels if not name.startswith("gather")} == {
+        f"{kernel}_{type_name}" for kernel in ("rms_norm", "rope", "swiglu")
+    }
+
+
+def test_slices_of_wider_rows_are_read_as_they_lie(gpu):
+    """As queries, keys and values stand side by side, and gate and up."""
+    wide, weight = random(1, (5, 256), mx.float16), random(2, (64,), mx.float16)
+    at = mx.arange(5)
+    heads = wide[:, 64:192].reshape(5, 2, 64)
+    assert_close(native.rope(heads, at, 1e4), reference.rope(heads, at, 1e4))
+    assert_close(native.silu_mul(wide[:, :128], wide[:, 128:]), reference.silu_mul(wide[:, :128], wide[:, 128:]))
+    assert_close(native.rms_norm(wide[:, 128:192], weight, 1e-6), reference.rms_norm(wide[:, 128:192], weight, 1e-6))
+    assert set(gpu.kernels) == {"rope_f16", "swiglu_f16", "rms_norm_f16"}
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+def test_other_gaps_are_closed_first(gpu, type_name):
+    """Columns for rows, every second row backwards, and rows that begin where no vector can be loaded."""
+    dtype = TYPES[type_name]
+    square, weight = random(1, (68, 68), dtype), random(2, (64,), dtype)
+    for x in (square[:64, :64].T[:7], square[8::-2, :64], square[:3, 1:65], square.reshape(-1)[2:66].reshape(1, 64)):
+        copies = gpu.kernels.total()
+        assert_close(native.rms_norm(x, weight, 1e-6), reference.rms_norm(x, weight, 1e-6))
+        assert gpu.kernels.total() == copies + 2
+    q = random(3, (68, 3, 64), dtype)[1::2].swapaxes(0, 1)[:1]
+    step = layout((1,), (5,), 16, 1)
+    pool = random(4, (1, 16, 2, 64), dtype)
+    assert_close(native.paged_attention(q, pool, pool, step, 1.0), reference.paged_attention(q, pool, pool, step, 1.0))
+    assert gpu.kernels["gather_2" if dtype.size == 2 else "gather_4"] == 5
 
 
 def test_ids(gpu):

@@ -19,7 +19,7 @@ def _written(type_name, pool_name, pool, rows):
     """The pool after the launch."""
     tokens, heads, size = rows.shape
     arrays = arrays_of(pool)
-    plan = MetalLaunches.write_kv(type_name, pool_name, tokens, heads * size)
+    plan = MetalLaunches.write_kv(type_name, pool_name, tokens, heads * size, heads * size)
     buffers = [held(rows), np.array(STEP.slots), *(held(array) for array in arrays)]
     found = launch(plan, buffers, in_place=tuple(range(2, 2 + len(arrays))))
     parts = [given(part, array.dtype) for part, array in zip(found, arrays, strict=True)]
