@@ -121,22 +121,23 @@ void check(Range& range, uintptr_t address, unsigned size, Access access, Place 
     for (unsigned done = 0; done < size; done += 1u << range.shift) {
         const uintptr_t here = address + done;
         Cell& cell = range.cells[first + (done >> range.shift)];
-        Recent* atomics = range.atomics.empty() ? nullptr : &range.atomics[first + (done >> range.shift)];
+        AtomicCell* atomics = range.atomics.empty() ? nullptr : &range.atomics[first + (done >> range.shift)];
         if (!write && !(range.flags & kEmuInitialised) && !written(cell.write) &&
-            !(atomics && written(atomics->last))) {
+            !(atomics && written(atomics->writes.last))) {
             report(kEmuUninitialised, place, "read of %s, which nothing has written, by %s",
                    element_of(range, here).c_str(), thread_name(fiber.ids).c_str());
         }
         const Mark* other = nullptr;
         if (races(cell.write)) {
             report_race(range, here, cell.write, write ? "two writes" : "a write and a read", place);
-        } else if (atomics && !atomic && (other = atomics->find(races))) {
+        } else if (atomics && !atomic &&
+                   ((other = atomics->writes.find(races)) || (write && (other = atomics->loads.find(races))))) {
             report_race(range, here, *other, "an atomic operation and a plain one", place);
         } else if (write && (other = cell.reads.find(races))) {
             report_race(range, here, *other, "a read and a write", place);
         }
         if (atomic) {
-            atomics->note(now);
+            (write ? atomics->writes : atomics->loads).note(now);
         } else if (write) {
             cell.write = now;
         } else {

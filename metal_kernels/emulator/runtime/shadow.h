@@ -59,6 +59,11 @@ struct Cell {
     Recent reads;
 };
 
+// The same of atomic operations, of which those that change the granule count as `writes`.
+struct AtomicCell {
+    Recent writes, loads;
+};
+
 enum class Memory { device, threadgroup };
 
 // A piece of memory that kernels may touch, with its cells. A cell stands for four bytes until an access is smaller
@@ -71,7 +76,7 @@ struct Range {
     unsigned element_size = 1;
     unsigned shift = 2;
     std::vector<Cell> cells;
-    std::vector<Recent> atomics;  // none before the first atomic operation
+    std::vector<AtomicCell> atomics;  // none before the first atomic operation
 
     bool holds(uintptr_t address) const { return address >= begin && address < end; }
     void watch() { cells.resize(((end - begin) >> shift) + 1); }
@@ -87,7 +92,7 @@ struct Range {
         return offset >> shift;
     }
 
-    bool is_written(size_t cell) const { return cells[cell].write.who || (!atomics.empty() && atomics[cell].last.who); }
+    bool is_written(size_t cell) const { return cells[cell].write.who || (!atomics.empty() && atomics[cell].writes.last.who); }
 
    private:
     template <class T>

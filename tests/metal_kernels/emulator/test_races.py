@@ -18,7 +18,7 @@ from .conftest import KERNELS, ORDERS
 
 GROUP, GROUPS, CELLS = 64, 2, 3
 ACCESSES, OF_GROUP, OF_SIMDGROUP = range(3)
-READS, WRITES, COUNTS = 1, 2, 3
+READS, WRITES, COUNTS, LOADS = 1, 2, 3, 4  # the last two are atomic
 
 
 class Access(NamedTuple):
@@ -38,7 +38,7 @@ class Step(NamedTuple):
 # Threads that are neighbours, of one simdgroup, of two, and of two threadgroups.
 THREADS = (0, 1, 2, 30, 40, 63, 64, 65, 100)
 accesses = st.builds(
-    Access, st.sampled_from(THREADS), st.sampled_from((READS, WRITES, COUNTS)), st.integers(0, CELLS - 1)
+    Access, st.sampled_from(THREADS), st.sampled_from((READS, WRITES, COUNTS, LOADS)), st.integers(0, CELLS - 1)
 )
 several = st.lists(accesses, max_size=4, unique_by=lambda access: access.thread).map(tuple)
 steps = st.one_of(
@@ -69,7 +69,7 @@ def races(program: list[Step]) -> bool:
         device == other_device
         and a.cell == b.cell
         and a.thread != b.thread
-        and {a.kind, b.kind} not in ({READS}, {COUNTS})
+        and not ({a.kind, b.kind} <= {READS, LOADS} or {a.kind, b.kind} <= {COUNTS, LOADS})
         and not ordered(program, first, second, a, b, device)
         for (first, device, a), (second, other_device, b) in combinations(done, 2)
     )
@@ -85,7 +85,7 @@ def found(machine: emulator.Library, program: list[Step], order: str | int) -> l
     told = np.zeros((len(program), threads), np.uint32)
     for step, row in zip(program, told, strict=True):
         for access in step.accesses:
-            row[access.thread] = access.kind | access.cell << 2
+            row[access.thread] = access.kind | access.cell << 3
     kinds = np.array([step.kind | step.device << 2 for step in program], np.uint32)
     buffers = [kinds, told, np.uint32(len(program)), np.zeros(CELLS, np.uint32), Output(threads, np.uint32)]
     return machine.launch("obey", buffers, grid=(threads,), threadgroup=(GROUP,), in_place=(3,), order=order).reports
@@ -104,6 +104,13 @@ def read(*threads: int, device: bool = False) -> Step:
 # The last reader, and the last of its simdgroup, are not those that the writer races with.
 @example(program=[read(0), read(40), read(1), read(2), wrote(2)], order="forward")
 @example(program=[read(40), Step(OF_SIMDGROUP, False), read(0), read(1), wrote(1)], order="reverse")
+@example(
+    program=[
+        read(0),
+        *(Step(ACCESSES, False, (Access(n, kind, 0),)) for n, kind in [(1, LOADS), (2, LOADS), (30, COUNTS)]),
+    ],
+    order="forward",
+)
 @example(program=[read(64, device=True), read(0, device=True), Step(OF_GROUP, True), wrote(0, True)], order="reverse")
 def test_race_is_reported_if_there_is_one(machine: emulator.Library, program: list[Step], order: str | int) -> None:
     kinds = {report.kind for report in found(machine, program, order)}

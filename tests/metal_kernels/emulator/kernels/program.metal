@@ -1,9 +1,9 @@
-// A kernel that does as it is told: each thread reads, writes or counts in cells, between barriers that all share.
+// A kernel that does as it is told: each thread reads, writes, counts or loads in cells, between barriers that all share.
 #include <metal_stdlib>
 using namespace metal;
 
 enum Step : uint { accesses = 0, of_group = 1, of_simdgroup = 2 };
-enum Access : uint { nothing = 0, reads = 1, writes = 2, counts = 3 };
+enum Access : uint { nothing = 0, reads = 1, writes = 2, counts = 3, loads = 4 };
 
 kernel void obey(device const uint* steps [[buffer(0)]], device const uint* accesses_of [[buffer(1)]],
                  constant uint& count [[buffer(2)]], device uint* cells [[buffer(3)]], device uint* sink [[buffer(4)]],
@@ -33,8 +33,8 @@ kernel void obey(device const uint* steps [[buffer(0)]], device const uint* acce
                 }
                 break;
             default: {
-                const uint access = accesses_of[step * threads + at], cell = access >> 2;
-                switch (access & 3) {
+                const uint access = accesses_of[step * threads + at], cell = access >> 3;
+                switch (access & 7) {
                     case reads:
                         sum += device_memory ? cells[cell] : mine[cell];
                         break;
@@ -43,6 +43,13 @@ kernel void obey(device const uint* steps [[buffer(0)]], device const uint* acce
                             cells[cell] = step;
                         } else {
                             mine[cell] = step;
+                        }
+                        break;
+                    case loads:
+                        if (device_memory) {
+                            sum += atomic_load_explicit((device atomic_uint*)(cells + cell), memory_order_relaxed);
+                        } else {
+                            sum += atomic_load_explicit((threadgroup atomic_uint*)(mine + cell), memory_order_relaxed);
                         }
                         break;
                     case counts:
