@@ -4,8 +4,16 @@ from collections import Counter
 
 import pytest
 
-from metal_kernels import _native
-from tests.metal_kernels.metal.device import run
+from metal_kernels import _native, emulator
+from tests.metal_kernels.metal.device import library, run
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _needs_a_compiler():
+    try:
+        library("split_sum")
+    except emulator.MissingCompiler as reason:
+        pytest.skip(str(reason))
 
 
 class Emulated:
