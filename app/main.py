@@ -139,6 +139,17 @@ class GlasschatApp(App[int]):
             "answers token by token: drafted and accepted, or sampled by the model; T in the transcript",
             self.chat.action_tokens,
         )
+        folds = self.workspace.active.tools.folds
+        if folds:
+            yield SystemCommand(
+                "Undo the folding", "send results and messages in full again, also if they no longer fit",
+                partial(self.chat.action_unfold, True),
+            )  # fmt: skip
+        elif folds.refused:
+            yield SystemCommand(
+                "Fold when it gets long", "shorten old results and messages for the model before they no longer fit",
+                partial(self.chat.action_unfold, False),
+            )  # fmt: skip
         recording = self.workspace.watch.recording
         yield SystemCommand(
             "End the recording" if recording else "Record the engine",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rich.cells import cell_len
+from rich.segment import Segment
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.events import Click, MouseScrollDown, MouseScrollUp
@@ -119,7 +120,8 @@ class ApprovalCard(Painted, can_focus=True):
         for line in preview.text.rstrip("\n").split("\n"):
             role = diff_role(line) if preview.kind == "diff" else "text"
             text = Text(line.expandtabs(4), self.style_of(role))
-            found += [Strip(row) for row in wrap(text, width) or [[]]]
+            first, *rest = wrap(text, width - 2) or [[]]
+            found += [Strip(first), *(Strip([Segment("↪ ", self.style_of("dim")), *row]) for row in rest)]
         return found
 
     def render_line(self, y: int) -> Strip:

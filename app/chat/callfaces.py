@@ -1,14 +1,17 @@
-"""From the workspace to the cards: what is known of each call in a turn."""
+"""From the workspace to the transcript: what is known of each call in a turn, and what was folded above it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Set
+from dataclasses import replace
 
+from app.chat.message import Face
 from app.chat.toolcard import CallFace
 from app.sessions.session import Session, Turn
 from app.sessions.workspace import Workspace
 from inference.tools.calls import call_id
+from inference.tools.definition import visible
 from inference.tools.markup import OPEN
 from inference.tools.receipts import CallState, Receipt
 
@@ -19,11 +22,24 @@ def call_faces(workspace: Workspace, turn: Turn, opened: Set[str]) -> tuple[Call
     """One for each call that the turn can hold; `opened` are the turns whose cards show everything."""
     if turn.is_question or OPEN not in turn.text:
         return ()
-    session = next((s for s in workspace.sessions if turn.id in s.turns), None)
-    if session is None:
+    if (session := _session_of(workspace, turn)) is None:
         return ()
     names = [call_id(turn.id, index) for index in range(turn.text.count(OPEN))]
     return tuple(_face(workspace, session, turn, session.receipts.get(name), turn.id in opened) for name in names)
+
+
+def with_fold(plain: Face, workspace: Workspace, turn: Turn, opened: Set[str]) -> Face:
+    """The face with a word on the turns above, if the model gets them as a summary; the summary itself when opened."""
+    session = _session_of(workspace, turn)
+    if session is None or session.tools.folds.kept_from != turn.id:
+        return plain
+    head = (*plain.head, (" · what is above is summed up for the model (Enter shows how)", "warn"))
+    summary = ((f"the summary: {visible(session.tools.folds.summary)}", "dim"),)
+    return replace(plain, head=head, foot=(*plain.foot, summary) if turn.id in opened else plain.foot)
+
+
+def _session_of(workspace: Workspace, turn: Turn) -> Session | None:
+    return next((session for session in workspace.sessions if turn.id in session.turns), None)
 
 
 def _face(workspace: Workspace, session: Session, turn: Turn, receipt: Receipt | None, opened: bool) -> CallFace:

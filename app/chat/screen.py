@@ -267,6 +267,12 @@ class ChatScreen(ChatView):
         where = f"on; files are looked for below {self.workspace.kit.directory(session)}" if session.tools.on else "off"
         self.notify(f"Tools are {where}. From the next message on.", markup=False)
 
+    def action_unfold(self, refused: bool) -> None:
+        self.workspace.unfold(self.workspace.active, refused=refused)
+        self._meter.changed()
+        self._transcript.sync()
+        self.notify("Sent in full from the next message on." if refused else "Folded again when it gets long.")
+
     def action_dock(self) -> None:
         if self.app.size.width >= DOCK_COLUMNS:
             self.dock_beside = not self.dock_beside

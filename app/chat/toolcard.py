@@ -116,6 +116,10 @@ def _result(text: str, receipt: Receipt | None, opened: bool, styles: Styles, wi
     failed = receipt is not None and receipt.state is not CallState.DONE
     changed = receipt is not None and receipt.effect is Effect.CHANGES
     source = text.rstrip("\n").split("\n")
+    total = len(source)
+    if changed and not opened:
+        # Of a diff, what has changed says most.
+        source = source[:1] + [line for line in source[1:] if diff_role(line) in ("good", "bad")]
     shown = source[: OPENED if opened else SHOWN]
     lines: list[list[Segment]] = []
     for number, line in enumerate(shown):
@@ -129,7 +133,7 @@ def _result(text: str, receipt: Receipt | None, opened: bool, styles: Styles, wi
         if not opened and len(lines) >= SHOWN:
             shown = source[: number + 1]
             break
-    if (more := len(source) - len(shown)) > 0:
+    if (more := total - len(shown)) > 0:
         hint = "" if opened else " · Enter on the selected message opens it"
         lines += wrap(Text(f"    … {more} more line{'s' * (more > 1)}{hint}", styles("dim")), width)
     return lines

@@ -16,7 +16,7 @@ from textual.widgets import Static
 
 from app.chat import engineline
 from app.chat.approval import ApprovalCard
-from app.chat.callfaces import call_faces
+from app.chat.callfaces import call_faces, with_fold
 from app.chat.composer import Composer
 from app.chat.engineline import EngineLine
 from app.chat.keybar import KeyBar
@@ -113,7 +113,8 @@ class ChatView(Screen[None]):
 
     def _face(self, turn: Turn, place: tuple[int, int]) -> Face:
         calls = call_faces(self.workspace, turn, self._opened)
-        return face(turn, place, self.model_name, self._progress(turn) if turn.open else "", calls)
+        plain = face(turn, place, self.model_name, self._progress(turn) if turn.open else "", calls)
+        return with_fold(plain, self.workspace, turn, self._opened)
 
     def _progress(self, turn: Turn) -> str:
         """How an answer under way is coming on."""
@@ -121,7 +122,9 @@ class ChatView(Screen[None]):
         if answer is None:
             return ""
         if not answer.sent:
-            return "waiting for the engine" if not self.workspace.watch.ready else "waiting for the tools to be loaded"
+            if not self.workspace.watch.ready:
+                return "waiting for the engine"
+            return self.workspace.compactor.doing(answer.session) or "waiting for the tools to be loaded"
         if answer.first_token is None:
             return f"reading the prompt · {self._clock() - answer.asked:.0f} s"
         elapsed = self._clock() - answer.first_token

@@ -168,7 +168,7 @@ class Session:
 
     def prompt(self, *, until: str | None, draft: str = "") -> ChatPrompt:
         """The messages on the path that ends in turn `until`, after the system prompt; then `draft` as a question."""
-        messages = folded(self.parts(until), self.tools.folds)
+        messages = [part.message for part in folded(self.parts(until), self.tools.folds)]
         if draft.strip():
             messages.append(Message("user", draft))
         return ChatPrompt(tuple(messages), self.tools.schemas if self.tools.on else ())

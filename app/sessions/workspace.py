@@ -14,8 +14,10 @@ from app.link import EngineLink
 from app.measure import Measurement, Progress
 from app.sessions.session import Session, Turn, TurnState, new_id
 from app.sessions.store import Store
+from app.tools.compacting import Compactor
 from app.tools.exchanges import Exchanges
 from app.tools.kit import Kit
+from app.tools.use import Folds
 from app.watch import EngineWatch, Phase
 from inference.errors import GlasschatError
 from inference.protocol import (
@@ -101,6 +103,9 @@ class Workspace:
         self.last_step: StepRecord | None = None
         self.kit = Kit(store, lambda: self.last_step)
         self.exchanges = Exchanges(self.kit, store, self.save, self._calls_done)
+        self._sayings: list[str] = []
+        """For the user, at the next poll."""
+        self.compactor = Compactor(link, watch, self.save, self._sayings.append)
 
     def open(self, names: Iterable[str] = ()) -> None:
         """Reopen the tabs of last time, and add those asked for by name that are not among them; at least one tab."""
@@ -267,7 +272,7 @@ class Workspace:
                 self.link.submit(answer.command)
 
     def _equip(self, answer: Answer) -> bool:
-        """Put the schemas of the session's tools into its prompt; False while they are being loaded."""
+        """Put the schemas of the session's tools into its prompt; False while they are loaded, or room is made."""
         session = answer.session
         if not session.tools.on:
             return True
@@ -275,6 +280,8 @@ class Workspace:
             self.kit.load()
             return False
         self.kit.equip(session)
+        if not self.compactor.fits(session, answer.turn.parent):
+            return False
         answer.command = replace(answer.command, prompt=session.prompt(until=answer.turn.parent))
         return True
 
@@ -289,6 +296,7 @@ class Workspace:
             if answer.sent:
                 self.link.abort(request_id)
             else:
+                self.compactor.drop(session)
                 del self._answers[request_id]
             return True
         return self.exchanges.stop(session)
@@ -324,6 +332,8 @@ class Workspace:
         self.watch.tick(self.clock())
         changes.sessions |= self.exchanges.changed
         self.exchanges.changed.clear()
+        changes.notices += self._sayings
+        self._sayings.clear()
         if self.kit.ready:
             self._send_waiting()
         if before is not self.watch.phase or self.watch.phase is Phase.DEAD:
@@ -335,6 +345,8 @@ class Workspace:
         if self.measurement is not None:
             self.measurement.on_event(event)
             self._note_measurement(self.measurement)
+        if isinstance(event, TokenCount | Delta | Finished) and self.compactor.on_event(event):
+            return
         match event:
             case StepRecord():
                 self.last_step = event
@@ -468,6 +480,7 @@ class Workspace:
     def _lose_answers(self, message: str, *, again: bool, blame: bool = True) -> None:
         """Keep what was written, and ask again once the engine is back, unless it died of a question too often."""
         lost, self._answers = self._answers, {}
+        self.compactor.engine_lost()
         for request_id, answer in lost.items():
             if answer.stopped:
                 continue
@@ -500,7 +513,13 @@ class Workspace:
 
     def set_tools(self, session: Session, on: bool, directory: str) -> None:
         """From the next message on, the session has tools or not; and where they look."""
+        self.compactor.drop(session)
         session.tools.on, session.tools.directory = on, directory
+        self.save(session)
+
+    def unfold(self, session: Session, *, refused: bool) -> None:
+        """Send everything in full again. `refused`: and fold nothing by itself from now on."""
+        session.tools.folds = Folds(refused=refused)
         self.save(session)
 
     async def close_tools(self) -> None:

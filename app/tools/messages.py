@@ -8,7 +8,7 @@ never changes once it has been sent.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from app.tools.use import Folds
@@ -71,17 +71,19 @@ def parts(turns: Sequence[SomeTurn], receipts: Mapping[str, Receipt], max_rounds
     return found
 
 
-def folded(whole: Sequence[Part], folds: Folds) -> list[Message]:
-    """The messages with what was folded in its short form."""
-    messages = [
-        Message("tool", folds.results[part.call]) if part.call in folds.results else part.message for part in whole
+def folded(whole: Sequence[Part], folds: Folds) -> list[Part]:
+    """The parts with what was folded in its short form."""
+    found = [
+        replace(part, message=Message("tool", folds.results[part.call])) if part.call in folds.results else part
+        for part in whole
     ]
     first = next((i for i, part in enumerate(whole) if part.turn and part.turn == folds.kept_from), None)
     if first is None:
-        return messages
+        return found
+    messages = tuple(part.message for part in found)
     begin = 1 if messages[0].role == "system" else 0
-    plan = Compaction(tuple(messages), tuple(messages), (0,) * len(messages), summarize=range(begin, first))
-    return list(with_summary(plan, folds.summary).messages)
+    plan = Compaction(messages, messages, (0,) * len(messages), summarize=range(begin, first))
+    return [Part(with_summary(plan, folds.summary).messages[0]), *found[first:]]
 
 
 def taken_apart(text: str) -> Answer:
