@@ -13,12 +13,6 @@ inline Words nibbles(const Words& words) {
     return {low_nibbles(_mm256_srli_epi16(words.low, 4 * Half)), low_nibbles(_mm256_srli_epi16(words.high, 4 * Half))};
 }
 
-inline void store(const Words& words, uint8_t* to) {
-    auto* halves = reinterpret_cast<__m256i*>(to);
-    _mm256_storeu_si256(halves, words.low);
-    _mm256_storeu_si256(halves + 1, words.high);
-}
-
 struct Dots {
     __m256i low, high;
 
@@ -47,8 +41,6 @@ struct Dots {
 };
 
 constexpr int kDotRows = 4;
-constexpr int kDotPanelRows = 2;
-constexpr int kDotPanelTiles = 1;
 
 }  // namespace
 }  // namespace glasschat::cpu

@@ -13,8 +13,6 @@ inline Words nibbles(const Words& words) {
     return {low_nibbles(_mm512_srli_epi16(words.lanes, 4 * Half))};
 }
 
-inline void store(const Words& words, uint8_t* to) { _mm512_storeu_si512(to, words.lanes); }
-
 struct Dots {
     __m512i lanes;
 
@@ -43,8 +41,6 @@ struct Dots {
 };
 
 constexpr int kDotRows = 8;
-constexpr int kDotPanelRows = 6;
-constexpr int kDotPanelTiles = 2;
 
 }  // namespace
 }  // namespace glasschat::cpu

@@ -17,12 +17,6 @@ inline Words nibbles(const Words& words) {
     return halves;
 }
 
-inline void store(const Words& words, uint8_t* to) {
-    for (int i = 0; i < 4; i++) {
-        vst1q_u8(to + 16 * i, vreinterpretq_u8_u32(words.quarter[i]));
-    }
-}
-
 struct Dots {
     int32x4_t quarter[4];
 
@@ -75,8 +69,6 @@ struct Dots {
 };
 
 constexpr int kDotRows = 4;
-constexpr int kDotPanelRows = 2;
-constexpr int kDotPanelTiles = 1;
 
 }  // namespace
 }  // namespace glasschat::cpu

@@ -16,8 +16,6 @@ inline Words nibbles(const Words& words) {
     return halves;
 }
 
-inline void store(const Words& words, uint8_t* to) { std::memcpy(to, words.lane, sizeof words.lane); }
-
 struct Dots {
     int32_t lane[16];
 
@@ -47,8 +45,6 @@ struct Dots {
 };
 
 constexpr int kDotRows = 4;
-constexpr int kDotPanelRows = 4;
-constexpr int kDotPanelTiles = 1;
 
 }  // namespace
 }  // namespace glasschat::cpu

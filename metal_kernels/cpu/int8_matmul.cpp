@@ -37,7 +37,7 @@ void int8_matmul(const PackedMatrix& matrix, const Activations& activations) {
     const int64_t rows = activations.rows;
     const float* x = as_floats(activations, rows * matrix.columns());
     const Int8Task task{matrix, rounded(kernel, matrix, x, rows), activations.y, activations.type, rows};
-    multiply_tiles(kernel.tiles, task, panel_groups(matrix.group_size()) * matrix.group_size() * kTileRows);
+    share_tiles(task, 1, [&](int64_t first, int64_t end) { kernel.multiply(task, first, end); });
 }
 
 }  // namespace glasschat::cpu

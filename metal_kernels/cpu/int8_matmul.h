@@ -29,17 +29,14 @@ struct Int8Task {
     int64_t rows;
 };
 
-// The kernels of one instruction set. Panels are of bytes.
+// The kernels of one instruction set.
 struct Int8Kernels {
     // Rounds `groups` groups of `size` floats each.
     void (*quantize)(const float* x, int64_t groups, int size, int8_t* elements, float* scales, float* sums);
-    TileKernels<Int8Task> tiles;
+    // All rows of a range of tiles. Weights go straight into registers however many rows there are: taking four bits
+    // apart once for eight rows costs less than keeping bytes for all rows, which have to be read twice as often.
+    void (*multiply)(const Int8Task& task, int64_t first_tile, int64_t end_tile);
 };
-
-// Groups of columns in a panel: about 512 columns, so that two tiles of bytes stay in the first level cache.
-inline int64_t panel_groups(int group_size) {
-    return group_size < 512 ? 512 / group_size : 1;
-}
 
 extern const Int8Kernels kPortableInt8;
 extern const Int8Kernels kAvx2Int8;

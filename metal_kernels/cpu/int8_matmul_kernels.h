@@ -102,7 +102,7 @@ GLASSCHAT_INLINE inline void multiply_int8_tile(const Int8Task& task, int64_t ti
 }
 
 template <int Bits>
-void few_int8_rows(const Int8Task& task, int64_t first_tile, int64_t end_tile) {
+void multiply_int8_tiles(const Int8Task& task, int64_t first_tile, int64_t end_tile) {
     for (int64_t tile = first_tile; tile < end_tile; tile++) {
         in_exact_runs<kDotRows>(0, task.rows, [&](auto rows, int64_t first_row) GLASSCHAT_INLINE {
             multiply_int8_tile<Bits, rows>(task, tile, first_row);
@@ -110,96 +110,12 @@ void few_int8_rows(const Int8Task& task, int64_t first_tile, int64_t end_tile) {
     }
 }
 
-// Columns [first, first + count) of one tile as bytes: quad k at `panel + k * stride`.
-template <int Bits>
-GLASSCHAT_INLINE inline void fill_int8_panel(const PackedMatrix& matrix, int64_t tile, int64_t first, int64_t count,
-                                             uint8_t* panel, int64_t stride) {
-    constexpr int kQuads = 8 / Bits;
-    const uint8_t* from = matrix.tile(tile) + first / (4 * kQuads) * kCellBytes;
-    for (int64_t column = 0; column < count; column += 4 * kQuads, from += kCellBytes) {
-        const Words cell = Words::load(from);
-        unroll<kQuads>([&](auto quad) GLASSCHAT_INLINE {
-            store(quad_of<Bits, quad>(cell), panel + (column / 4 + quad) * stride);
-        });
-    }
+void multiply_int8(const Int8Task& task, int64_t first_tile, int64_t end_tile) {
+    return task.matrix.format() == Format::q4 ? multiply_int8_tiles<4>(task, first_tile, end_tile)
+                                              : multiply_int8_tiles<8>(task, first_tile, end_tile);
 }
 
-// Groups [first, first + count) of `Tiles` tiles times `Rows` rows.
-template <int Bits, int Tiles, int Rows>
-GLASSCHAT_INLINE inline void multiply_int8_panel(const Int8Task& task, const uint8_t* panel, float* kept, int64_t tile,
-                                                 int64_t row, int64_t first, int64_t count) {
-    const PackedMatrix& matrix = task.matrix;
-    const int64_t columns = matrix.columns(), groups = matrix.groups(), size = matrix.group_size();
-    const int8_t* x = task.x.elements + row * columns + first * size;
-    kept += row * Tiles * kTileRows;
-    Lanes totals[Rows][Tiles];
-    unroll<Rows * Tiles>([&](auto i) GLASSCHAT_INLINE {
-        totals[i / Tiles][i % Tiles] = first == 0 ? Lanes::zero() : Lanes::load(kept + i * kTileRows);
-    });
-    for (int64_t group = first; group < first + count; group++) {
-        Dots sums[Rows][Tiles];
-        unroll<Rows * Tiles>([&](auto i) GLASSCHAT_INLINE { sums[i / Tiles][i % Tiles] = Dots::zero(); });
-        for (int64_t column = 0; column < size; column += 4, panel += Tiles * kCellBytes, x += 4) {
-            Words bytes[Tiles];
-            unroll<Tiles>([&](auto t) GLASSCHAT_INLINE { bytes[t] = Words::load(panel + t * kCellBytes); });
-            unroll<Rows>([&](auto r) GLASSCHAT_INLINE {
-                const int32_t four = four_bytes(x + r * columns);
-                unroll<Tiles>([&](auto t) GLASSCHAT_INLINE {
-                    sums[r][t] = sums[r][t].template plus<Bits>(bytes[t], four);
-                });
-            });
-        }
-        unroll<Tiles>([&](auto t) GLASSCHAT_INLINE {
-            const Lanes scale = load_numbers(matrix.tile_scales(tile + t), matrix.scale_type(), group * kTileRows);
-            const Lanes bias = load_numbers(matrix.tile_biases(tile + t), matrix.scale_type(), group * kTileRows);
-            unroll<Rows>([&](auto r) GLASSCHAT_INLINE {
-                totals[r][t] = plus_group(totals[r][t], sums[r][t], scale, bias, task.x, (row + r) * groups + group);
-            });
-        });
-    }
-    unroll<Rows * Tiles>([&](auto i) GLASSCHAT_INLINE { totals[i / Tiles][i % Tiles].store(kept + i * kTileRows); });
-    if (first + count == groups) {
-        for (int i = 0; i < Rows * Tiles; i++) {
-            finish(matrix, task.y, task.type, tile + i % Tiles, row + i / Tiles, kept + i * kTileRows);
-        }
-    }
-}
-
-template <int Bits, int Tiles>
-void multiply_int8_panels(const Int8Task& task, int64_t tile, uint8_t* panel, float* sums) {
-    const PackedMatrix& matrix = task.matrix;
-    const int64_t size = matrix.group_size(), most = panel_groups(matrix.group_size());
-    for (int64_t first = 0; first < matrix.groups(); first += most) {
-        const int64_t count = matrix.groups() - first < most ? matrix.groups() - first : most;
-        for (int t = 0; t < Tiles; t++) {
-            fill_int8_panel<Bits>(matrix, tile + t, first * size, count * size, panel + t * kCellBytes,
-                                  Tiles * kCellBytes);
-        }
-        in_runs<kDotPanelRows>(0, task.rows, [&](auto rows, int64_t row) GLASSCHAT_INLINE {
-            multiply_int8_panel<Bits, Tiles, rows>(task, panel, sums, tile, row, first, count);
-        });
-    }
-}
-
-template <int Bits>
-void many_int8_rows(const Int8Task& task, int64_t first_tile, int64_t end_tile, void* panel, float* sums) {
-    in_runs<kDotPanelTiles>(first_tile, end_tile, [&](auto tiles, int64_t tile) {
-        multiply_int8_panels<Bits, tiles>(task, tile, static_cast<uint8_t*>(panel), sums);
-    });
-}
-
-void few_int8_rows_of_any(const Int8Task& task, int64_t first_tile, int64_t end_tile) {
-    return task.matrix.format() == Format::q4 ? few_int8_rows<4>(task, first_tile, end_tile)
-                                              : few_int8_rows<8>(task, first_tile, end_tile);
-}
-
-void many_int8_rows_of_any(const Int8Task& task, int64_t first_tile, int64_t end_tile, void* panel, float* sums) {
-    return task.matrix.format() == Format::q4 ? many_int8_rows<4>(task, first_tile, end_tile, panel, sums)
-                                              : many_int8_rows<8>(task, first_tile, end_tile, panel, sums);
-}
-
-constexpr Int8Kernels kInt8 = {quantize,
-                               {few_int8_rows_of_any, many_int8_rows_of_any, kDotPanelTiles, 4 * kDotRows}};
+constexpr Int8Kernels kInt8 = {quantize, multiply_int8};
 
 }  // namespace
 }  // namespace glasschat::cpu

@@ -17,14 +17,19 @@ int64_t tiles_per_chunk(const PackedMatrix& matrix, int64_t rows, int64_t step);
 // The activations [rows, columns] in float32: themselves, or a copy that lives until this thread's next call.
 const float* as_floats(const Activations& activations, int64_t size);
 
+// Calls kernel(first, end) for the tiles of a task's matrix, a multiple of `step` at a time, on all threads.
+template <class Task, class Kernel>
+void share_tiles(const Task& task, int64_t step, Kernel&& kernel) {
+    const int64_t tiles = task.matrix.tiles(), most = tiles_per_chunk(task.matrix, task.rows, step);
+    parallel_for((tiles + most - 1) / most,
+                 [&](int64_t chunk) { kernel(chunk * most, std::min(tiles, (chunk + 1) * most)); });
+}
+
 // Lets all threads multiply the tiles of a task's matrix, with `panel_bytes` for each tile of a panel.
 template <class Task>
 void multiply_tiles(const TileKernels<Task>& kernel, const Task& task, int64_t panel_bytes) {
-    const int64_t tiles = task.matrix.tiles();
     const bool few = task.rows < kernel.many;
-    const int64_t step = tiles_per_chunk(task.matrix, task.rows, few ? 1 : kernel.panel_tiles);
-    parallel_for((tiles + step - 1) / step, [&](int64_t chunk) {
-        const int64_t first = chunk * step, end = std::min(tiles, (chunk + 1) * step);
+    share_tiles(task, few ? 1 : kernel.panel_tiles, [&](int64_t first, int64_t end) {
         if (few) {
             return kernel.few_rows(task, first, end);
         }
