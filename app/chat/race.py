@@ -141,7 +141,7 @@ class RaceScreen(Screen[None]):
                 self._workspace.set_tools(fork, found.tools, found.directory)
                 self.refresh_race()
 
-        self.app.push_screen(SettingsScreen(fork, self._workspace.kit.started_in), keep)
+        self.app.push_screen(SettingsScreen(fork, self._workspace.kit.default_directory), keep)
 
     def action_leave(self) -> None:
         """Stop what is being answered; if nothing is, go back to the chat."""

@@ -27,6 +27,7 @@ from app.panels.switches import SwitchesScreen
 from app.sessions.export import export
 from app.sessions.session import Session, Turn
 from app.stepping import next_breakpoint
+from app.tools.messages import taken_apart
 from inference.protocol import Resume, in_words
 
 
@@ -143,8 +144,9 @@ class ChatScreen(ChatView):
             self._copy(answer)
 
     def _copy(self, turn: Turn) -> None:
-        self.app.copy_to_clipboard(turn.text)
-        self.notify(f"Copied {len(turn.text)} characters.")
+        text = turn.text if turn.is_question else taken_apart(turn.text).text or turn.text
+        self.app.copy_to_clipboard(text)
+        self.notify(f"Copied {len(text)} characters.")
 
     def on_transcript_asked(self, event: Transcript.Asked) -> None:
         turn = event.turn
@@ -253,7 +255,7 @@ class ChatScreen(ChatView):
                 self._transcript.sync()
                 self.notify("Saved: from the next answer on.")
 
-        self.app.push_screen(SettingsScreen(session, self.workspace.kit.started_in), save)
+        self.app.push_screen(SettingsScreen(session, self.workspace.kit.default_directory), save)
 
     def action_tools(self) -> None:
         """All tools, what each does to the world, and what was allowed in this session."""

@@ -124,10 +124,10 @@ class SettingsScreen(ModalScreen[Settings | None]):
         Binding("ctrl+r", "defaults", "Defaults", priority=True),
     ]
 
-    def __init__(self, session: Session, started_in: str) -> None:
-        """`started_in` is the workspace of tools where none is named."""
+    def __init__(self, session: Session, default: str) -> None:
+        """`default` is the workspace of tools where none is named."""
         super().__init__()
-        self._session, self._started_in = session, started_in
+        self._session, self._default = session, default
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog form") as box:
@@ -144,7 +144,7 @@ class SettingsScreen(ModalScreen[Settings | None]):
                         yield Input(field.write(self._value(field)), id=field.name, compact=True)
                         yield Static(field.hint, id=f"hint-{field.name}", classes="hint")
                 yield Label("workspace of the tools", classes="heading")
-                yield Input(self._session.tools.directory, id=DIRECTORY, placeholder=self._started_in, compact=True)
+                yield Input(self._session.tools.directory, id=DIRECTORY, placeholder=self._default, compact=True)
                 yield Static(DIRECTORY_HINT, id=f"hint-{DIRECTORY}", classes="hint")
                 yield Static("Changes apply from the next answer of this session on.", classes="hint")
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime
 from pathlib import Path
 
 from app.sessions.session import Session, Turn, TurnState
+from app.tools.messages import taken_apart
+from inference.tools.calls import Call, call_id
+from inference.tools.definition import visible
+from inference.tools.markup import Answer
+from inference.tools.receipts import Receipt
 
 
 def to_markdown(session: Session) -> str:
@@ -15,10 +21,23 @@ def to_markdown(session: Session) -> str:
     if session.system_prompt.strip():
         parts.append(f"> System prompt: {' '.join(session.system_prompt.split())}\n")
     for turn in session.path():
-        parts.append(f"## {'You' if turn.is_question else 'Answer'}\n\n{turn.text.rstrip()}\n")
+        parts.append(f"## {'You' if turn.is_question else 'Answer'}\n")
+        answer = Answer(turn.text, (), turn.text) if turn.is_question else taken_apart(turn.text)
+        if text := answer.text.rstrip():
+            parts.append(f"{text}\n")
+        parts += [_call(call, session.receipts.get(call_id(turn.id, call.index))) for call in answer.calls]
         if line := statistics(turn):
             parts.append(f"*{line}*\n")
     return "\n".join(parts)
+
+
+def _call(call: Call, receipt: Receipt | None) -> str:
+    """A tool call with what the model got of its result, as a block that no text in it can end early."""
+    state = "not made" if receipt is None else receipt.state.value
+    lines = [f"{call.name or 'a tool'} ({state})"]
+    lines += [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items()]
+    result = call.error if receipt is None else receipt.result
+    return "\n".join(f"    {visible(line)}" for line in [*lines, *(f"→ {each}" for each in result.splitlines())]) + "\n"
 
 
 def statistics(turn: Turn) -> str:

@@ -86,9 +86,14 @@ class Kit:
         """Give a session the schemas that its prompts are to have."""
         session.tools.schemas, session.tools.max_rounds = self.toolbox.schemas, self.settings.max_rounds
 
+    @property
+    def default_directory(self) -> str:
+        """Where the tools of a session look that names no workspace."""
+        return str(self.settings.workspace or self.started_in)
+
     def directory(self, session: Session) -> str:
         """Where the session's tools look."""
-        return session.tools.directory or str(self.settings.workspace or self.started_in)
+        return session.tools.directory or self.default_directory
 
     def context(self, session: Session) -> Context:
         """What is lent to the calls of a session. Without a workspace, if its directory can't be one any more."""
