@@ -49,7 +49,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     # What is measured is how fast prompts are read, not how politely; `--long-prompt` compares both.
-    add_engine(parser, decode_slowdown=0)
+    add_engine(parser, decode_slowdown=0, speculation="off")
     parser.set_defaults(main=main)
 
 
