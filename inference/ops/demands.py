@@ -7,6 +7,8 @@ from typing import Any
 
 _WIDEST = {"hidden": 512, "inner": 1536, "vocabulary": 1 << 15}
 """Numbers in a row beyond which a kernel does more of the same, and only the checks take longer."""
+_VECTOR = 4
+"""Numbers that are loaded at once: a kernel may not be made for rows that are no multiple of it."""
 _KV_HEADS = 2
 _WHOLE_GROUPS = 128
 """Any quantized matrix has rows of a multiple of this, or as many numbers as before."""
@@ -34,6 +36,11 @@ class Demands:
         """The same model with other options."""
         return replace(self, activations=activations, kv=kv)
 
+    @property
+    def quantized(self) -> bool:
+        """Whether any matrix is."""
+        return any(bits for bits, _ in self.matrices)
+
     def cut(self) -> Demands:
         """A model of the same kind that is no larger than shows how its kernels compute: for checks in little time."""
         per_key = self.heads // self.kv_heads
@@ -41,7 +48,7 @@ class Demands:
         kv_heads = next(enough, self.kv_heads)
         return replace(
             self,
-            **{name: min(getattr(self, name), most) for name, most in _WIDEST.items()},
+            **{name: min(size := getattr(self, name), most + size % _VECTOR) for name, most in _WIDEST.items()},
             heads=per_key * kv_heads,
             kv_heads=kv_heads,
         )

@@ -1,7 +1,7 @@
-"""Operations through our own kernels: the CPU side of `metal_kernels`.
+"""Operations through our own kernels: `metal_kernels`, on the CPU or on a Metal GPU, whichever MLX's default device is.
 
-Same signatures, shapes and meaning as in `reference`. Weights are best packed beforehand, once, when a model is loaded;
-a plain one is packed anew at every call.
+Same signatures, shapes and meaning as in `reference`. For the CPU, weights are best packed beforehand, once, when a
+model is loaded; a plain one is packed anew at every call. A GPU reads plain ones, and unpacks a packed one anew.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 import metal_kernels
+from inference.ops import mlx_ops
 from inference.ops.decoder_layer import LayerWeights
 from inference.ops.kv_store import GroupedStore, KVStore, arrays_of
-from inference.ops.packing import pack
+from inference.ops.packing import pack, plain
+from inference.ops.packing import why_missing as why_missing_on_cpu
 from inference.ops.paged import PagedKV, RaggedLayout
-from inference.ops.weights import Weight
+from inference.ops.weights import DenseWeight, Weight
 
 if TYPE_CHECKING:
     from metal_kernels import _native as native
@@ -24,8 +26,40 @@ else:
     native = metal_kernels.native  # None where it can't be used, and then the table offers none of these
 
 
+_CPU_ALONE = ("embedding", "decoder_layer")
+_MOST_SORTED = 1024
+"""Numbers of a row that the GPU's kernel puts in order."""
+
+
+def on_gpu() -> bool:
+    """Whether our own kernels run on a GPU now."""
+    return metal_kernels.native is not None and native.gpu_in_use()
+
+
+def why_missing(operation: str, activations: str, quantized: bool) -> str:
+    """Why there is no kernel of our own for an operation on the default device, as a sentence; empty if there is.
+
+    `quantized` says whether the model has any quantized matrix.
+    """
+    if not on_gpu():
+        return why_missing_on_cpu()
+    if operation in _CPU_ALONE:
+        return f"our own kernel of {operation} is for the CPU alone"
+    if operation == "linear" and activations != "exact":
+        return f"our own kernel for {activations} activations is for the CPU alone"
+    if operation == "linear" and not quantized:
+        return "our own kernel on the GPU is for quantized matrices, and this model has none"
+    return ""
+
+
 def linear(x: mx.array, weight: Weight) -> mx.array:
-    return native.packed_linear(x, pack(weight).matrix)
+    if not on_gpu():
+        return native.packed_linear(x, pack(weight).matrix)
+    matrix = plain(weight)
+    if isinstance(matrix, DenseWeight):  # a model may have them beside quantized ones
+        return mlx_ops.linear(x, matrix)
+    words, scales, biases = matrix.packed, matrix.scales, matrix.biases
+    return native.quantized_linear(x, words, scales, biases, matrix.bits, matrix.group_size, matrix.bias)
 
 
 def bfloat16_linear(x: mx.array, weight: Weight) -> mx.array:
@@ -74,6 +108,8 @@ def decoder_layer(
 
 
 def largest(x: mx.array, count: int) -> mx.array:
+    if count > _MOST_SORTED and on_gpu():
+        return mlx_ops.largest(x, count)
     return native.largest(x, count)
 
 

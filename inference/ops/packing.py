@@ -18,11 +18,11 @@ _NARROW = (mx.bfloat16, mx.float16)
 
 
 def why_missing() -> str:
-    """Why our own kernels can't be used here, as a sentence; empty if they can."""
+    """Why our own kernels for the CPU can't be used here, as a sentence; empty if they can."""
     if metal_kernels.native is None:
         return metal_kernels.why_missing
     if not runs_on_cpu():
-        return "our own kernels are for the CPU so far, and this engine runs on the GPU"
+        return "this build's own kernels are for the CPU, and this engine runs on the GPU"
     return ""
 
 

@@ -19,7 +19,7 @@ from inference.ops.agreement import against_reference
 from inference.ops.cases import CONCERNS, STEPS, Step, Thunk, forget_weights, prepared
 from inference.ops.decoder_layer import Parts, by_parts
 from inference.ops.demands import Demands
-from inference.ops.table import LAYER, OPERATIONS, PARTS, Merit, OpTable, function
+from inference.ops.table import LAYER, OPERATIONS, PARTS, Merit, OpTable, function, out_of_reach
 from inference.ops.verdicts import Race, Verdict, verdicts
 
 Progress = Callable[[str], None]
@@ -30,19 +30,23 @@ def trusted(spec: str, demands: Demands, progress: Progress = lambda stage: None
 
     `progress` is told if they have to be looked at first.
     """
-    table = OpTable.select(spec, activations=demands.activations)
+    unreachable = out_of_reach(demands.activations, demands.quantized)
+    table = OpTable.select(spec, unreachable, demands.activations)
     if not any(choice.implementation == "native" for choice in table.choices()):
         return table
     found = proven(demands, progress)
-    return OpTable.select(spec, {name: _merit(name, each) for name, each in found.items()}, demands.activations)
+    merits = unreachable | {name: _merit(name, each) for name, each in found.items()}
+    return OpTable.select(spec, merits, demands.activations)
 
 
 def proven(demands: Demands, progress: Progress = lambda stage: None) -> dict[str, Verdict]:
-    """The verdict on each of our own kernels for these demands; those that are not known yet are found now.
+    """The verdict on each of this device's own kernels for these demands; those that are not known yet are found now.
 
     So are, some more times, those that were found slow.
     """
-    ours = [name for name, operation in OPERATIONS.items() if "native" in operation.implementations]
+    unreachable = out_of_reach(demands.activations, demands.quantized)
+    built = [name for name, operation in OPERATIONS.items() if "native" in operation.implementations]
+    ours = [name for name in built if name not in unreachable]
     known = verdicts()
     if missing := [name for name in ours if known.needed(filed_under(name, demands))]:
         progress("trying our own kernels, once on this machine")
@@ -70,11 +74,13 @@ def _look(operation: str, demands: Demands, found: Mapping[str, Verdict]) -> Ver
         best = {part: "native" if found[part].earns else "mlx" for part in PARTS}
         theirs = partial(by_parts, Parts(**{p: function(p, best[p], demands.activations) for p in PARTS}))
     # In a model it finds the weights as those want them that multiply by them.
-    order = "native" if operation != "linear" and found["linear"].earns else "mlx"
+    order = "native" if operation != "linear" and "linear" in found and found["linear"].earns else "mlx"
     today = datetime.date.today().isoformat()
     try:
         thunks = {step: prepared(operation, step, demands, native, "native") for step in STEPS}
         agreement = against_reference(operation, "native", demands, thunks.__getitem__)
+    except ValueError as error:  # as kernels say what they are not made for
+        return Verdict(math.inf, 0.0, demands.dtype, (), today, limit=str(error))
     except Exception as error:  # whatever it is, others can compute this
         print(f"our own {operation} fails: {error}", file=sys.stderr)
         return Verdict(math.inf, 0.0, demands.dtype, (), today)
@@ -91,11 +97,13 @@ def _race(step: Step, ours: Thunk, theirs: Thunk) -> Race:
 
 
 def _merit(operation: str, verdict: Verdict) -> Merit:
+    if verdict.limit:
+        return Merit.refused(f"our own kernel is not made for this: {verdict.limit}")
     if verdict.error == math.inf:
-        return Merit(agrees=False, earns=False, reason="our own kernel fails on this machine")
+        return Merit.refused("our own kernel fails on this machine")
     if not verdict.agrees:
         reason = f"our own kernel differs from the reference by {verdict.error:.0e} in {verdict.dtype} on this machine"
-        return Merit(agrees=False, earns=False, reason=reason)
+        return Merit.refused(reason)
     rival = "its parts" if operation == LAYER else "MLX's own"
     pace = f"agrees with the reference, and no slower than {rival}"
     if not verdict.earns:

@@ -9,6 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 
+import metal_kernels
 from inference.errors import ConfigError
 from inference.ops import mlx_ops, native, packing, reference
 from inference.ops.decoder_layer import LayerWeights, Parts, by_parts
@@ -34,7 +35,7 @@ _MODULES = {"native": native, "mlx": mlx_ops, "reference": reference}
 
 
 def _operation(name: str, doc: str) -> Operation:
-    usable = {kind: module for kind, module in _MODULES.items() if kind != "native" or not packing.why_missing()}
+    usable = {kind: module for kind, module in _MODULES.items() if kind != "native" or metal_kernels.native}
     found = {kind: getattr(m, name) for kind, m in usable.items() if hasattr(m, name)}
     return Operation(doc, {**found, "parts": by_parts} if name == LAYER else found)
 
@@ -73,7 +74,11 @@ def function(operation: str, implementation: str, activations: str = "exact") ->
 
 def arranged(weight: Weight, implementation: str) -> Weight:
     """The same weight in the order in memory that an implementation of `linear` reads fastest."""
-    return packing.pack(weight) if implementation == "native" else arrange(packing.plain(weight))
+    return _placed(weight, implementation == "native" and not native.on_gpu())
+
+
+def _placed(weight: Weight, packed: bool) -> Weight:
+    return packing.pack(weight) if packed else arrange(packing.plain(weight))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,17 @@ class Merit:
     reason: str
     ratio: float = 0.0
     """How many times as fast as MLX's operations it is, if it was timed."""
+
+    @classmethod
+    def refused(cls, reason: str) -> Merit:
+        return cls(agrees=False, earns=False, reason=reason)
+
+
+def out_of_reach(activations: str, quantized: bool = True) -> dict[str, Merit]:
+    """Refusals, by operation, of our own kernels that the default device has not, or not for such a model."""
+    ours = (name for name, operation in OPERATIONS.items() if "native" in operation.implementations)
+    missing = {name: native.why_missing(name, activations, quantized) for name in ours}
+    return {name: Merit.refused(reason) for name, reason in missing.items() if reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +125,8 @@ class OpTable(Parts):
     largest: Callable[[mx.array, int], mx.array]
     greedy: Callable[[mx.array], mx.array]
     chosen: tuple[OpChoice, ...]
+    reads_packed: bool
+    """Whether matrices are multiplied by our own CPU kernels."""
 
     @classmethod
     def select(
@@ -117,12 +135,13 @@ class OpTable(Parts):
         """The table that `spec` asks for: a default, then exceptions, such as "mlx,paged_attention=reference".
 
         The default is auto (the best of each operation's) or an implementation's name. `merits` says of operations
-        whether their native implementation may be used, and whether without being asked for. Raises ConfigError.
+        whether their native implementation may be used, and whether without being asked for; what the default device
+        does not have is never used. Raises ConfigError.
         """
         if activations not in ACTIVATIONS:
             raise ConfigError(f"activations is {activations!r}, but must be one of {', '.join(ACTIVATIONS)}")
         default, exceptions = _parse(spec)
-        merits = merits or {}
+        merits = {**(merits or {}), **out_of_reach(activations)}
         wanted = {name: exceptions.get(name, default) for name in OPERATIONS}
         single = {
             name: _choose(name, wanted[name], name in exceptions, merits.get(name))
@@ -138,7 +157,8 @@ class OpTable(Parts):
             function(LAYER, "native", activations) if layer.implementation == "native" else _layer_by(functions)
         )
         choices = single | {LAYER: layer}
-        return cls(**functions, chosen=tuple(choices[name] for name in OPERATIONS))
+        reads_packed = single["linear"].implementation == "native" and not native.on_gpu()
+        return cls(**functions, chosen=tuple(choices[name] for name in OPERATIONS), reads_packed=reads_packed)
 
     def in_parts(self, change: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> OpTable:
         """The same with layers computed by their parts, and every operation but them changed."""
@@ -147,12 +167,7 @@ class OpTable(Parts):
 
     def arrange(self, weight: Weight) -> Weight:
         """The same weight in the order in memory that this table's matrix multiplication reads fastest."""
-        return arranged(weight, "native" if self.reads_packed else "mlx")
-
-    @property
-    def reads_packed(self) -> bool:
-        """Whether matrices are multiplied by our own kernels."""
-        return any(c.operation == "linear" and c.implementation == "native" for c in self.chosen)
+        return _placed(weight, self.reads_packed)
 
     def choices(self) -> tuple[OpChoice, ...]:
         """What is in force for each operation, in the order of OPERATIONS."""
@@ -189,7 +204,7 @@ def _choose_layer(parts: Mapping[str, OpChoice], wanted: Mapping[str, str], meri
     if asked == "parts":
         return OpChoice(LAYER, "parts", "asked for by name")
     if "native" not in OPERATIONS[LAYER].implementations:
-        return OpChoice(LAYER, "parts", packing.why_missing())
+        return OpChoice(LAYER, "parts", metal_kernels.why_missing)
     if merit and not merit.agrees:
         return OpChoice(LAYER, "parts", merit.reason)
     if others := [part for part in _not_ours(parts) if not _may_come_back(part, wanted[part], merits.get(part))]:
@@ -227,8 +242,8 @@ def _choose(operation: str, wanted: str, by_name: bool, merit: Merit | None) -> 
         return OpChoice(operation, best, merit.reason, ratio)
     if wanted == "auto":
         return OpChoice(operation, names[0], _UNTRIED)
-    missing = packing.why_missing() if wanted == "native" else ""
+    missing = metal_kernels.why_missing if wanted == "native" else ""
     return OpChoice(operation, names[0], missing or f"there is no {wanted} implementation of it")
 
 
-assert {f.name for f in fields(OpTable)} == {*OPERATIONS, "chosen"}
+assert {f.name for f in fields(OpTable)} == {*OPERATIONS, "chosen", "reads_packed"}

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import platform
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -22,6 +23,7 @@ import mlx.core as mx
 
 import metal_kernels
 from inference.machine import cache_directory, core_count, processor_name
+from inference.ops.native import on_gpu
 from inference.ops.weights import runs_on_cpu
 
 CLEARLY_SLOWER = 0.9
@@ -60,6 +62,8 @@ class Verdict:
     """When it was looked at, as YYYY-MM-DD."""
     looks: int = 1
     """How many starts looked at it."""
+    limit: str = ""
+    """Why the kernel does not take such a model, in its own words; empty where it does."""
 
     @property
     def agrees(self) -> bool:
@@ -158,7 +162,13 @@ def _verdict(kept: Any) -> Verdict:
     if any(not 0 < seconds < math.inf for race in races for seconds in (race.ours, race.theirs)):
         raise ValueError("a race without times")
     return Verdict(
-        float(kept["error"]), float(kept["tolerance"]), str(kept["dtype"]), races, str(kept["day"]), int(kept["looks"])
+        error=float(kept["error"]),
+        tolerance=float(kept["tolerance"]),
+        dtype=str(kept["dtype"]),
+        races=races,
+        day=str(kept["day"]),
+        looks=int(kept["looks"]),
+        limit=str(kept["limit"]),
     )
 
 
@@ -179,6 +189,10 @@ def origin() -> dict[str, str]:
     cpu = runs_on_cpu()
     return {
         "device": processor_name() if cpu else str(mx.device_info()["device_name"]),
+        # Apple calls a processor and its GPU the same.
+        "kernels": "GPU" if on_gpu() else "CPU",
+        # Its compiler makes a GPU's programs of the kernels.
+        "system": platform.release() if on_gpu() else "",
         "cores": str(core_count()),
         "threads": str(native.threads()) if native else "",
         "level": native.level() if native else "",

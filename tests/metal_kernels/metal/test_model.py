@@ -12,7 +12,6 @@ from inference.ops.decoder_layer import Parts, by_parts
 from inference.ops.kv_store import KVFormat
 from inference.ops.paged import RaggedLayout
 from inference.ops.table import OpTable
-from metal_kernels import _native
 from tests.inference import tiny
 
 SIZES = {"hidden_size": 128, "intermediate_size": 192, "num_attention_heads": 2, "num_key_value_heads": 1}
@@ -20,19 +19,10 @@ PROMPTS = ([5, 9, 200, 3, 17] * 9, [7, 8, 1])
 BLOCK = 16
 
 
-def _linear(x, weight):
-    return _native.quantized_linear(
-        x, weight.packed, weight.scales, weight.biases, weight.bits, weight.group_size, weight.bias
-    )
-
-
 def _by_kernels():
     """The reference's table with our kernels in it."""
-    taken = {
-        name: getattr(native, name)
-        for name in ("rms_norm", "rope", "silu_mul", "write_kv", "paged_attention", "largest", "greedy")
-    }
-    taken["linear"] = _linear
+    ours = ("linear", "rms_norm", "rope", "silu_mul", "write_kv", "paged_attention", "largest", "greedy")
+    taken = {name: getattr(native, name) for name in ours}
     table = replace(OpTable.select("reference"), **taken)
     parts = Parts(**{field.name: getattr(table, field.name) for field in fields(Parts)})
     return replace(table, decoder_layer=partial(by_parts, parts))

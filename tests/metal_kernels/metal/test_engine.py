@@ -1,0 +1,79 @@
+"""A whole engine on a GPU, here in the emulator: the reference's own tokens, from kernels that were looked at first."""
+
+import pytest
+
+from inference.ops.table import OPERATIONS
+from inference.ops.weights import PackedWeight, QuantizedWeight
+from metal_kernels import _native
+from tests.inference import tiny
+from tests.inference.engine.harness import Run, engine
+from tests.inference.ops.kernels import Machine
+
+SIZES = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64}
+PROMPTS = (range(20), range(40, 47))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    quantization = {"bits": 4, "group_size": 32}
+    return tiny.checkpoint(tmp_path, quantization=quantization, spread=4.0, **SIZES)
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    machine = Machine(monkeypatch, tmp_path / "cache")
+    for operation in OPERATIONS.keys() - {"embedding", "decoder_layer"}:
+        machine.slow_down(operation, 0.01, "mlx")
+    return machine
+
+
+def _answers(run, count=6):
+    outcomes = [run.submit(f"{i} of {len(run.outcomes)}", prompt) for i, prompt in enumerate(PROMPTS)]
+    for _ in range(count + 1):
+        run.step()
+    assert all(len(outcome.token_ids) >= count for outcome in outcomes)
+    return [outcome.token_ids[:count] for outcome in outcomes]
+
+
+def _in_force(run):
+    state = next(state for state in run.engine.options if state.name == "kernels")
+    return state.effective, state.reason
+
+
+def _matrices(run):
+    """The kinds that the engine's model has now."""
+    model = run.engine._runner._model
+    return {type(matrix) for layer in model._layers for matrix in (*layer.qkv, layer.down)} | {type(model._head)}
+
+
+def test_the_reference_s_tokens(machine, folder, gpu):
+    run = Run(engine(folder, kernels="reference"))
+    gpu.kernels.clear()
+    expected = _answers(run)
+    assert not gpu.kernels
+    run = Run(engine(folder, kernels="auto"))
+    gpu.kernels.clear()
+    assert _answers(run) == expected
+    kinds = {name.split("_")[0] for name in gpu.kernels}
+    assert kinds >= {"quantized", "rms", "rope", "swiglu", "write", "attention", "argmax"}
+    effective, reason = _in_force(run)
+    assert effective == "native,embedding=mlx,decoder_layer=parts"
+    assert "our own kernel of embedding is for the CPU alone" in reason
+
+
+def test_weights_lie_as_the_device_reads_them(machine, folder, gpu):
+    """Also where an engine finds another device than it was started with."""
+    _native.run_launches_by(None)
+    run = Run(engine(folder, kernels="native"))
+    expected = _answers(run)
+    assert _matrices(run) == {PackedWeight}
+    _native.run_launches_by(gpu)
+    assert run.configure(kernels="auto").error == ""
+    assert _matrices(run) == {QuantizedWeight}
+    gpu.kernels.clear()
+    assert _answers(run) == expected
+    assert gpu.kernels["quantized_matvec_f32_b4_r4"]
+    _native.run_launches_by(None)
+    assert run.configure(kernels="native").error == ""
+    assert _matrices(run) == {PackedWeight}
+    assert _answers(run) == expected
