@@ -149,5 +149,7 @@ def _speculation(requested: EngineConfig, model: ModelInfo) -> Settled:
     if requested.kv_layout == "none":
         return Settled("off", "where nothing is kept, every draft would be computed again")
     if model.draft or asked == "ngram":
-        return Settled("draft" if asked == "auto" else asked, f"the model {model.draft} drafts" if asked == "auto" else "")
+        return Settled(
+            "draft" if asked == "auto" else asked, f"the model {model.draft} drafts" if asked == "auto" else ""
+        )
     return Settled("off", "there is no draft model: start with --draft, or choose ngram")
