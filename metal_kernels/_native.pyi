@@ -171,12 +171,12 @@ def decoder_layer(
     """
 
 def gpu_in_use() -> bool:
-    """Whether operations go to a Metal GPU: rms_norm, rope, silu_mul, largest, greedy, write_kv and paged_attention then
-    run there, and so do the next three, which raise ValueError elsewhere."""
+    """Whether operations go to a Metal GPU: rms_norm, rope, silu_mul, largest, greedy, write_kv and paged_attention
+    then run there, and so do the next three, which raise ValueError elsewhere."""
 
 def run_launches_by(run: Callable[[MetalLaunch, list[tuple[Any, bool]]], None] | None) -> None:
-    """Operations go to `run` in place of a GPU, which gets each launch with its buffers: their bytes, as numpy arrays of
-    uint8, and whether the kernel writes them. It is called from another thread, and must not raise. None ends that."""
+    """Operations go to `run` in place of a GPU, which gets each launch with its buffers: their bytes, as numpy arrays
+    of uint8, and whether the kernel writes them. It is called from another thread, and must not raise. None ends that."""
 
 def quantized_linear(
     x: mx.array,
