@@ -176,7 +176,8 @@ def gpu_in_use() -> bool:
 
 def run_launches_by(run: Callable[[MetalLaunch, list[tuple[Any, bool]]], None] | None) -> None:
     """Operations go to `run` in place of a GPU, which gets each launch with its buffers: their bytes, as numpy arrays
-    of uint8, and whether the kernel writes them. It is called from another thread, and must not raise. None ends that."""
+    of uint8, and whether the kernel writes them. It is called from another thread, and must not raise.
+    None ends that."""
 
 def quantized_linear(
     x: mx.array,
