@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from app.chat.settings import DIRECTORY
 from app.main import GlasschatApp
 from inference.protocol import ChatPrompt, Submit
 from tests.app.chat.test_race import chat, run_command
@@ -66,6 +67,7 @@ async def dead(rig: Rig) -> None:
 async def wrong_setting(rig: Rig) -> None:
     await rig.press("ctrl+s")
     rig.app.screen.query_one("#top_p").value = "7"  # type: ignore[attr-defined]
+    rig.app.screen.query_one(f"#{DIRECTORY}").placeholder = "/home/ada/notes"  # type: ignore[attr-defined]
     await rig.settle()
 
 

@@ -33,12 +33,23 @@ def test_the_answer_is_the_same_with_drafts_and_without(glasschat, model, draft,
 
 def test_bench_measures_with_drafts_and_says_where_their_time_goes(glasschat, model, draft):
     measured = ("--prompt-tokens", 8, "--gen-tokens", 6, "--concurrency", 2, "--runs", 1)
-    outcome = glasschat("bench", "--model", model, "--draft", draft, "--no-adaptive-speculation", *measured)
+    outcome = glasschat(
+        "bench", "--model", model, "--draft", draft, "--speculation", "draft", "--no-adaptive-speculation", *measured
+    )
     assert outcome.code == 0
     assert "speculation=draft" in outcome.out
     assert "tokens for the model to verify" in outcome.out
     result = glasschat(
-        "bench", "--model", model, "--draft", draft, "--no-adaptive-speculation", *measured, "--json"
+        "bench",
+        "--model",
+        model,
+        "--draft",
+        draft,
+        "--speculation",
+        "draft",
+        "--no-adaptive-speculation",
+        *measured,
+        "--json",
     ).json["results"][0]
     assert result["phases"]["draft"] > 0
     assert result["decode_speed"]["median"] > 0
