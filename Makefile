@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+# Tests run in so many processes: many of them wait rather than compute.
+JOBS   ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 # All but the directory of the package itself, in which the build leaves its result, and what compiles for itself.
@@ -18,10 +21,10 @@ chat: $(VENV)/.app $(VENV)/.native
 	@$(BIN)/glasschat chat $(ARGS)
 
 test: $(VENV)/.test $(VENV)/.native
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 quick: $(VENV)/.test $(VENV)/.native
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
