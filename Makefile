@@ -54,7 +54,7 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 # Newer than every source after one attempt, failed or not: the app runs without the kernels, and trying again at every
 # start would only say the same again.
 $(VENV)/.native: $(NATIVE) $(VENV)/.app
-	@echo "compiling the native kernels; this takes a minute the first time"
+	@echo "compiling the native kernels; this takes a minute or two the first time"
 	@$(BIN)/python metal_kernels/build.py || true
 	@touch $@
 
