@@ -49,7 +49,7 @@ async def inspector(pilot: Pilot[int]) -> None:
     app = pilot.app
     assert isinstance(app, GlasschatApp)
     for session in app.workspace.sessions:
-        app.workspace.set_params(session, session.params, SYSTEM_PROMPT)
+        app.workspace.set_params(session, session.params, SYSTEM_PROMPT, session.priority)
     await four_sessions(pilot)
     sessions = app.workspace.sessions
     await until(pilot, lambda: not any(app.workspace.answering(session) for session in sessions))
