@@ -158,24 +158,23 @@ class Speculator:
                 if chunk.drafts:
                     chunk.request.draft_ids = self._proposed[chunk.request.request_id][: chunk.drafts]
         elif config.speculation == "draft" and plan.chunks and (self._depth or self.dictated):
-            if self.drafter:
-                behind = [self.drafter.behind(c.request.request_id, c.request.num_tokens) for c in plan.chunks]
-                self._in_step = max(behind) <= config.num_speculative_tokens + 1
+            assert self.drafter is not None
+            behind = [self.drafter.behind(c.request.request_id, c.request.num_tokens) for c in plan.chunks]
+            self._in_step = max(behind) <= config.num_speculative_tokens + 1
             # Prompts, too, are read as they come: the first drafts then need no catching up.
-            drafts = self._drafts(plan, choose)
+            drafts = self._drafts(self.drafter, plan, choose)
             for chunk in plan.chunks:
                 made = drafts.get(chunk.request.request_id, [])[: chunk.drafts]
                 chunk.request.draft_ids = made + [0] * (chunk.drafts - len(made))
 
-    def _drafts(self, plan: Plan, choose: Choose) -> Mapping[Hashable, list[int]]:
+    def _drafts(self, drafter: Drafter, plan: Plan, choose: Choose) -> Mapping[Hashable, list[int]]:
         """The draft model's; none if it fails, which is no reason for the requests to."""
-        assert self.drafter is not None
         if not self.problem:
             try:
-                return self.drafter.draft([_text(chunk) for chunk in plan.chunks], choose)
+                return drafter.draft([_text(chunk) for chunk in plan.chunks], choose)
             except Exception as error:
                 traceback.print_exception(error, file=sys.stderr)
-                self.drafter.reset()
+                drafter.reset()
                 self.problem = (
                     f"the draft model failed ({type(error).__name__}: {error}); choosing it again tries it again"
                 )
@@ -214,7 +213,8 @@ def _text(chunk: Chunk) -> Text:
     return Text(
         key=request.request_id,
         admission=request.preemptions,
-        token_ids=request.token_ids(0, end),
+        tokens=request.token_ids,
+        length=end,
         block_table=request.block_table,
         cached=request.cached_tokens,
         drafts=chunk.drafts,

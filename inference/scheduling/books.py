@@ -62,6 +62,7 @@ class Books:
         self.free(victim)
         victim.state = RequestState.PREEMPTED
         victim.preemptions += 1
+        victim.wanted_drafts = 0  # offered for a step that it is not in
         insort(self.waiting, victim, key=arrival)
 
     def remove(self, request: Request) -> None:

@@ -26,8 +26,10 @@ class Text:
     """The same from step to step."""
     admission: int
     """Counts how often it has been admitted: each time the cache begins anew with what the prefix cache had."""
-    token_ids: Sequence[int]
-    """All that the large model has computed once the step is done, without drafts."""
+    tokens: Callable[[int, int], Sequence[int]]
+    """Those of a stretch of it, by where it starts and stops; most of a long text is never asked for again."""
+    length: int
+    """What the large model has computed once the step is done, without drafts."""
     block_table: Sequence[int]
     """Has room for these and for the drafts."""
     cached: int
@@ -94,15 +96,15 @@ class Drafter:
         """Catch up with all texts and draft for those that ask; the tokens by key, as many as were asked for."""
         for text in texts:
             self._meet(text)
-        reading = [t for t in texts if self._progress[t.key].computed < len(t.token_ids)]
+        reading = [t for t in texts if self._progress[t.key].computed < t.length]
         if not reading:
             return {}
-        ends = [min(len(t.token_ids), self._progress[t.key].computed + CATCH_UP) for t in reading]
-        parts = [t.token_ids[self._progress[t.key].computed : end] for t, end in zip(reading, ends, strict=True)]
+        ends = [min(t.length, self._progress[t.key].computed + CATCH_UP) for t in reading]
+        parts = [t.tokens(self._progress[t.key].computed, end) for t, end in zip(reading, ends, strict=True)]
         hidden, layout = self._forward(parts, ends, reading)
         for text, end in zip(reading, ends, strict=True):
             self._read(text, end)
-        drafting = [i for i, t in enumerate(reading) if t.drafts and ends[i] == len(t.token_ids)]
+        drafting = [i for i, t in enumerate(reading) if t.drafts and ends[i] == t.length]
         drafts: dict[Hashable, list[int]] = {reading[i].key: [] for i in drafting}
         if not drafting:
             mx.eval(hidden, self._kv.arrays)
@@ -120,7 +122,7 @@ class Drafter:
             for text in texts:
                 self._progress[text.key].ahead.append(drafts[text.key][-1])
             last = [drafts[t.key][-1:] for t in texts]
-            rows, _ = self._forward(last, [len(t.token_ids) + len(drafts[t.key]) for t in texts], texts)
+            rows, _ = self._forward(last, [t.length + len(drafts[t.key]) for t in texts], texts)
 
     def _meet(self, text: Text) -> None:
         """Bring up to date what is known of a text: what was drafted may have become part of it or not."""
@@ -132,8 +134,9 @@ class Drafter:
                     break
                 known += self._block_size
             progress = self._progress[text.key] = _Progress(text.admission, known)
-        for token in progress.ahead:
-            if progress.computed >= len(text.token_ids) or text.token_ids[progress.computed] != token:
+        known = min(text.length, progress.computed + len(progress.ahead))
+        for drafted, token in zip(progress.ahead, text.tokens(progress.computed, known), strict=False):
+            if drafted != token:
                 break
             progress.computed += 1
         progress.ahead.clear()

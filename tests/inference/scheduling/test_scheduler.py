@@ -169,6 +169,20 @@ def test_drafts_that_are_right_save_steps_and_the_blocks_of_the_others_come_back
         assert simulation.step == steps
 
 
+def test_drafts_that_were_offered_before_a_preemption_are_not_given_after_it():
+    """With all but its last token cached a request decodes in the very step that it is admitted in again."""
+    scheduler = Scheduler(Limits(4, 64, True, True), num_blocks=16, block_size=4, max_model_len=64)
+    scheduler.add(talking := request("talking", 5, 40))
+    for _ in range(4):
+        scheduler.schedule()
+        scheduler.append(talking, 7)
+    talking.wanted_drafts = 3
+    scheduler.books.preempt(talking)
+    (chunk,) = scheduler.schedule().chunks
+    assert not chunk.is_prefill
+    assert (chunk.num_tokens, chunk.drafts) == (1, 0)
+
+
 def test_drafts_get_half_of_the_budget_while_a_prompt_wants_it_all():
     scheduler = make(num_blocks=64, seqs=4, budget=9)
     talking, prompt = request("talking", 1, 40), request("prompt", 50)
