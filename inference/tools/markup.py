@@ -1,8 +1,8 @@
 """Taking an answer apart while it streams: the thought that it may begin with, words, and tool calls in Qwen's format,
 which Hermes had before.
 
-For the thought see `thoughts`. A call is `<tool_call>`, a JSON object with "name" and "arguments", `</tool_call>`; text may stand around it. The
-parser is one automaton over characters, so how the text was cut into deltas can't matter.
+For the thought see `thoughts`. A call is `<tool_call>`, a JSON object with "name" and "arguments", `</tool_call>`; text
+may stand around it. The parser is one automaton over characters, so how the text was cut into deltas can't matter.
 
 Markup is never given out as text: what may be the beginning of a marker is held back until it is known. A closing
 marker inside a JSON string belongs to the string, so that a file which speaks of tool calls can be written. JSON allows

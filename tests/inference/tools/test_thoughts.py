@@ -1,4 +1,4 @@
-"""The thought before an answer: recognised at the very start alone, the same whatever the cuts, never shown as markup."""
+"""The thought before an answer: recognised at the start alone, the same whatever the cuts, without markup."""
 
 from __future__ import annotations
 
