@@ -17,7 +17,7 @@ from typing import ClassVar
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import BindingType
-from textual.events import Resize
+from textual.events import Click, Resize
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import var
@@ -315,6 +315,15 @@ class Transcript(ScrollView, Painted, can_focus=True):
             y = top if bottom - top >= self.size.height or top < self.scroll_y else bottom - self.size.height
             self.scroll_to(y=y, animate=False, immediate=True)
         self.refresh()
+
+    def on_click(self, event: Click) -> None:
+        """A click on a thought or on a tool call opens it, or closes it again; one that ends a selection doesn't."""
+        line = event.y + self.scroll_offset.y
+        if event.chain != 1 or self.text_selection is not None or not self._views or line >= self._tops[-1]:
+            return
+        index = self._index_at(line)
+        if self._views[index].can_open(line - self._tops[index]):
+            self.post_message(self.Asked("open", self._views[index].turn))
 
     def action_ask(self, action: str) -> None:
         view = next((v for v in self._views if v.turn.id == self.selected), None)
