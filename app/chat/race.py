@@ -112,6 +112,8 @@ class RaceScreen(Screen[None]):
         if event.action == "open":
             self._open_turn(event.turn)
             self.refresh_race()
+            for transcript in self.query(Transcript):
+                transcript.reveal(event.turn)
 
     @on(Composer.Sent)
     def _ask_both(self, event: Composer.Sent) -> None:

@@ -167,6 +167,7 @@ class ChatScreen(ChatView):
                 self._fork(turn)
             case "open":
                 self.open_turn(turn)
+                self._transcript.reveal(turn)
             case "older" | "newer":
                 self._show_version(turn, -1 if event.action == "older" else 1)
             case "edit":

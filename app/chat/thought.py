@@ -7,6 +7,7 @@ grows at its end, and full rows are kept, so that the cost of an update does not
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -68,7 +69,10 @@ class ThoughtLines:
         first = self._line(SIGN, fit(head, self._width).rstrip(), "dim")
         if opened:
             return [first, *self._all_rows()]
-        return [first] if ended else [first, *self._all_rows()[-TAIL:]]
+        if ended:
+            return [first]
+        written = (row for row in reversed(self._all_rows()) if row.cell_length > len(BAR))
+        return [first, *list(islice(written, TAIL))[::-1]]
 
     def _all_rows(self) -> list[Strip]:
         rest = []

@@ -309,12 +309,22 @@ class Transcript(ScrollView, Painted, can_focus=True):
         at = len(ids) - 1 if self.selected is None else ids.index(self.selected) + step
         index = max(0, min(at, len(ids) - 1))
         self.selected = ids[index]
+        self._bring_into_view(index)
+        self.refresh()
+
+    def reveal(self, turn: Turn) -> None:
+        """Bring a turn into view that has become longer or shorter; what is still being written is followed."""
+        index = next((i for i, view in enumerate(self._views) if view.turn is turn), None)
+        if index is not None and not turn.open:
+            self._bring_into_view(index)
+
+    def _bring_into_view(self, index: int) -> None:
         top, bottom = self._tops[index], self._tops[index + 1]
         if top < self.scroll_y or bottom > self.scroll_y + self.size.height:
             # A message taller than the view is shown from its head.
             y = top if bottom - top >= self.size.height or top < self.scroll_y else bottom - self.size.height
-            self.scroll_to(y=y, animate=False, immediate=True)
-        self.refresh()
+            # Forced: where the text has only now outgrown the view, there is no scrollbar yet.
+            self.scroll_to(y=y, animate=False, immediate=True, force=True)
 
     def on_click(self, event: Click) -> None:
         """A click on a thought or on a tool call opens it, or closes it again; one that ends a selection doesn't."""

@@ -17,6 +17,8 @@ from inference.protocol import ChatPrompt, Delta, Message, Prompt, SamplingParam
 if TYPE_CHECKING:
     from inference.llm import LLM, Completion
 
+NO_ANSWER = "glasschat: it ended within its thought, which --json shows; a larger --max-tokens may let it answer"
+
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("run", help="one answer to stdout")
@@ -55,15 +57,20 @@ def _print(stream: Iterable[Delta], *, raw: bool) -> None:
     """An answer as it comes; text that continues a raw prompt is no answer, and has no thought."""
     from inference.tools import ThoughtReader
 
-    printer, reader = Printer(), ThoughtReader()
-    for delta in stream:
-        thought, words = ("", delta.text) if raw else reader.feed(delta.text)
+    printer, reader, thinks = Printer(), ThoughtReader(), False
+
+    def show(thought: str, words: str) -> None:
+        nonlocal thinks
+        thinks = thinks or bool(thought)
         printer.thought(thought)
         printer.words(words)
-    thought, words = reader.finish()
-    printer.thought(thought)
-    printer.words(words)
+
+    for delta in stream:
+        show(*(("", delta.text) if raw else reader.feed(delta.text)))
+    show(*reader.finish())
     printer.end()
+    if thinks and not printer.began:
+        print(NO_ANSWER, file=sys.stderr)
 
 
 def _with_tools(llm: LLM, prompt: ChatPrompt, params: SamplingParams, args: argparse.Namespace) -> int:
