@@ -109,7 +109,8 @@ KEYS: tuple[Key, ...] = (
     ),
     Key(
         "transcript.open", "enter", "ask('open')", "Open",
-        "show all of the selected message's tool calls, or less again", "transcript", 7, palette=False,
+        "show all of the selected message's thought and tool calls, or less again (or click one)",
+        "transcript", 7, palette=False,
     ),
     Key(
         "transcript.older", "left", "ask('older')", "Older version",

@@ -35,6 +35,7 @@ from inference.protocol import (
     TokenLogprob,
     TokenPrompt,
 )
+from inference.tools.thoughts import split_thought
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Completion:
     """One answer, complete."""
 
     text: str
+    """As the model wrote it. Where the chat template opened a thought, with its marker first."""
     token_ids: tuple[int, ...]
     """All that was sampled: an end-of-text token and the tokens of a stop string included."""
     prompt_token_ids: tuple[int, ...]
@@ -53,6 +55,16 @@ class Completion:
     """Sampling again with it gives the same tokens."""
     error: str = ""
     """If `finish_reason` is error: one sentence saying what to do."""
+
+    @property
+    def thought(self) -> str:
+        """What a reasoning model wrote for itself first, without the markers; empty if there is nothing of the kind."""
+        return split_thought(self.text)[0]
+
+    @property
+    def answer(self) -> str:
+        """The text without the thought."""
+        return split_thought(self.text)[1]
 
 
 AnyPrompt = Prompt | str | Sequence[int]
@@ -113,8 +125,8 @@ class LLM:
         request_id = f"llm-{self._submitted}"
         asked = _prompt(prompt)
         try:
-            ids = tuple(encode_prompt(asked, self.tokenizer, self.engine.model_info.vocab_size))
-            asked = TokenPrompt(ids)
+            asked = encode_prompt(asked, self.tokenizer, self.engine.model_info.vocab_size)
+            ids = asked.token_ids
         except RequestError:
             ids = ()  # the engine will say the same as its refusal
         stream = Stream(self, request_id, ids)

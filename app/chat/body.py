@@ -1,4 +1,5 @@
-"""What stands between a turn's head and its foot: text as Markdown, and a card for each tool call, never its markup.
+"""What stands between a turn's head and its foot: the thought before an answer, text as Markdown, and a card for each
+tool call, never their markup.
 
 An answer is taken apart by the tools' own parser while it streams, so what is drawn as a call is exactly what would be
 made.
@@ -13,10 +14,11 @@ from textual.strip import Strip
 
 from app.chat import toolcard
 from app.chat.markdown import MarkdownStream, render
+from app.chat.thought import ThoughtLines
 from app.chat.toolcard import CallFace
 from app.paint import Styles
 from inference.tools.calls import Call
-from inference.tools.markup import AnswerParser, CallBegan, CallRead, Piece, Text
+from inference.tools.markup import AnswerParser, CallBegan, CallRead, Piece, Text, Thought
 
 NO_FACE = CallFace()
 
@@ -33,26 +35,31 @@ class _Card:
     call: Call | None = None
 
 
+_Section = _Words | _Card | ThoughtLines
+
+
 class Body:
     """The lines of one text at one width. Grows with `update`; a complete text is drawn by a new one, as a whole."""
 
     def __init__(self, styles: Styles, width: int, *, calls: bool) -> None:
-        """Without `calls` the text is all words: what a user wrote calls nothing."""
+        """Without `calls` the text is all words: what a user wrote calls nothing, and is no thought."""
         self.width = width
         self.lines: list[Strip] = []
+        self.folds: list[range] = []
+        """Lines of what can be opened: tool calls and a long thought."""
         self._styles = styles
         self._parser = AnswerParser() if calls else None
         self._seen = 0
-        self._sections: list[_Words | _Card] = []
-        self._faces: tuple[CallFace, ...] = ()
+        self._sections: list[_Section] = []
+        self._faces: tuple[tuple[CallFace, ...], bool] = ((), False)
 
-    def whole(self, text: str, faces: Sequence[CallFace]) -> None:
-        """Draw a complete text."""
+    def whole(self, text: str, faces: Sequence[CallFace], *, opened: bool = False) -> None:
+        """Draw a complete text; if it is `opened`, with all of its thought."""
         parser = self._parser
         self._add([Text(text)] if parser is None else [*parser.feed(text), *parser.finish()])
-        self._join([self._drawn(section, faces) for section in self._sections])
+        self._join([self._drawn(section, faces, ended=True, opened=opened) for section in self._sections])
 
-    def update(self, text: str, faces: tuple[CallFace, ...]) -> int:
+    def update(self, text: str, faces: tuple[CallFace, ...], *, opened: bool = False) -> int:
         """Draw the text as it now stands; returns the first line that may look different."""
         before, known = self._sections[-1:], len(self._sections)
         settled = len(before[0].stream.settled) if before and isinstance(before[0], _Words) else 0
@@ -67,16 +74,22 @@ class Body:
                 section.stream.update(section.text)
                 drawn.append(section.stream.lines)
             else:
-                drawn.append(self._drawn(section, faces))
-        same = known == len(self._sections) and faces == self._faces and bool(tail)
+                ended = section is not self._sections[-1]
+                drawn.append(self._drawn(section, faces, ended=ended, opened=opened))
+        same = known == len(self._sections) and (faces, opened) == self._faces and bool(tail)
         self._join(drawn)
-        self._faces = faces
+        self._faces = faces, opened
         return start + settled if same else 0
 
     def _add(self, pieces: Sequence[Piece]) -> None:
         for piece in pieces:
             last = self._sections[-1] if self._sections else None
             match piece:
+                case Thought(text):
+                    if not isinstance(last, ThoughtLines):
+                        last = ThoughtLines(self._styles, self.width)
+                        self._sections.append(last)
+                    last.add(text)
                 case Text(text):
                     if not isinstance(last, _Words):
                         last = _Words(MarkdownStream(self._styles, self.width))
@@ -90,14 +103,23 @@ class Body:
                 case _:
                     pass
 
-    def _drawn(self, section: _Words | _Card, faces: Sequence[CallFace]) -> list[Strip]:
+    def _drawn(self, section: _Section, faces: Sequence[CallFace], *, ended: bool, opened: bool) -> list[Strip]:
         if isinstance(section, _Words):
             return render(section.text, self._styles, self.width)
+        if isinstance(section, ThoughtLines):
+            return section.draw(ended=ended, opened=opened)
         face = faces[section.index] if section.index < len(faces) else NO_FACE
         return toolcard.draw(section.call, face, self._styles, self.width)
 
     def _join(self, parts: Sequence[list[Strip]]) -> None:
-        self.lines = []
-        for part in parts:
-            if part:
-                self.lines += [Strip([]), *part] if self.lines else part
+        """Put the sections below each other, with a blank line between; a thought of one line needs none."""
+        self.lines, self.folds = [], []
+        close = True
+        for section, part in zip(self._sections, parts, strict=True):
+            if not part:
+                continue
+            self.lines += part if close else [Strip([]), *part]
+            is_thought = isinstance(section, ThoughtLines)
+            close = is_thought and len(part) == 1
+            if isinstance(section, _Card) or (isinstance(section, ThoughtLines) and not section.is_short):
+                self.folds.append(range(len(self.lines) - len(part), len(self.lines)))

@@ -23,6 +23,7 @@ KEY_WIDTH = 19
 MARKS = [
     ("▶ … ● on a tab", "the session is being answered; waits; has an answer you have not seen"),
     ("⚙ ? on a tab", "a tool runs; a tool asks for your yes before it changes or runs something"),
+    ("∴ in an answer", "what the model thought before it answered; a long thought is folded"),
     ("▓ ▒ in Batch", "prefill tokens (prompts being read) and decode tokens (answers being written)"),
     ("■ · in KV cache", "used and free blocks of the pool that all sessions share"),
     ("comp. in Requests", "tokens of prompt and answer whose keys and values are in the cache"),

@@ -16,7 +16,7 @@ from app.paint import Line, Styles
 from app.sessions.export import statistics
 from app.sessions.session import Turn, TurnState
 
-NOTHING: tuple[int, bool, tuple[CallFace, ...]] = (-1, False, ())
+NOTHING: tuple[int, bool, tuple[CallFace, ...], bool] = (-1, False, (), False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,19 @@ class Face:
     foot: tuple[tuple[tuple[str, str], ...], ...]
     calls: tuple[CallFace, ...] = ()
     """Of the tool calls in the text, in their order."""
+    opened: bool = False
+    """All of a long thought is shown."""
 
 
-def face(turn: Turn, place: tuple[int, int], model: str, progress: str, calls: tuple[CallFace, ...] = ()) -> Face:
+def face(
+    turn: Turn,
+    place: tuple[int, int],
+    model: str,
+    progress: str,
+    calls: tuple[CallFace, ...] = (),
+    *,
+    opened: bool = False,
+) -> Face:
     """Head and foot of a turn, which is version `place[0]` of `place[1]`; `progress`: how an answer is coming on."""
     head: Line = [("You", "you")] if turn.is_question else [(model, "model")]
     version, versions = place
@@ -43,7 +53,7 @@ def face(turn: Turn, place: tuple[int, int], model: str, progress: str, calls: t
         foot.append(((stats, role),))
     if turn.note:
         foot.append(((turn.note, "warn"),))
-    return Face(tuple(head), tuple(foot), calls)
+    return Face(tuple(head), tuple(foot), calls, opened)
 
 
 class MessageView:
@@ -56,13 +66,18 @@ class MessageView:
         self.fresh = False
         """The lines are right for the turn as it is now and for the width last asked for."""
         self._body: Body | None = None
-        self._shown: tuple[int, bool, tuple[CallFace, ...]] = NOTHING
-        """Length of the text that is drawn, whether it was drawn as a whole, and the calls as they were."""
+        self._shown = NOTHING
+        """Length of the text that is drawn, whether it was drawn as a whole, the calls as they were, and whether it was
+        opened."""
         self._width = 0
 
     @property
     def height(self) -> int:
         return len(self.lines)
+
+    def can_open(self, line: int) -> bool:
+        """Whether a line is part of a tool call or of a thought that shows more, or less, when it is opened."""
+        return self._body is not None and any(line - 1 in fold for fold in self._body.folds)
 
     def look_at(self, face: Face) -> None:
         """Note whether the turn looks different now."""
@@ -78,25 +93,25 @@ class MessageView:
 
     def draw(self, styles: Styles, width: int) -> int:
         """Bring the lines up to date; returns the first line that may look different now."""
-        text, whole, calls = self.turn.text, not self.turn.open, self.face.calls
+        text, whole, calls, opened = self.turn.text, not self.turn.open, self.face.calls, self.face.opened
         body, changed = self._body, 0
         if body is None or body.width != width or self._shown[1] or whole:
-            if whole and body is not None and body.width == width and self._shown == (len(text), True, calls):
+            if whole and body is not None and body.width == width and self._shown == (len(text), True, calls, opened):
                 changed = len(body.lines) + 1
             else:
                 body = self._body = Body(styles, width, calls=not self.turn.is_question)
                 if whole:
-                    body.whole(text, calls)
+                    body.whole(text, calls, opened=opened)
                 else:
-                    body.update(text, calls)
+                    body.update(text, calls, opened=opened)
         else:
-            changed = body.update(text, calls) + 1
+            changed = body.update(text, calls, opened=opened) + 1
         foot = [strip for line in self.face.foot for strip in small_print(line, styles, width)]
         head = Strip([Segment(t, styles(role)) for t, role in self.face.head])
         if not self.lines or head != self.lines[0]:
             changed = 0
         self.lines = [head, *body.lines, *foot, Strip([])]
-        self._shown, self._width, self.fresh = (len(text), whole, calls), width, True
+        self._shown, self._width, self.fresh = (len(text), whole, calls, opened), width, True
         return changed
 
     def restyle(self) -> None:

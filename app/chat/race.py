@@ -41,10 +41,13 @@ class RaceScreen(Screen[None]):
         session: Session,
         fork: Session,
         face: Callable[[Turn, tuple[int, int]], Face],
+        open_turn: Callable[[Turn], None],
         blocks: BlockMap,
     ) -> None:
+        """`face` and `open_turn`: what stands around a turn, and what shows all of its thought and calls."""
         super().__init__()
         self._workspace, self._branches, self._face, self._blocks = workspace, (session, fork), face, blocks
+        self._open_turn = open_turn
         self._most = (0, 0, 0)
         """Blocks both held at the most in this round, and all of either then."""
         self._behind = False
@@ -104,6 +107,13 @@ class RaceScreen(Screen[None]):
     def on_approval_card_answered(self, event: ApprovalCard.Answered) -> None:
         self._workspace.exchanges.decide(event.asking, event.decision)
         self.query_one(Composer).focus()
+
+    def on_transcript_asked(self, event: Transcript.Asked) -> None:
+        if event.action == "open":
+            self._open_turn(event.turn)
+            self.refresh_race()
+            for transcript in self.query(Transcript):
+                transcript.reveal(event.turn)
 
     @on(Composer.Sent)
     def _ask_both(self, event: Composer.Sent) -> None:

@@ -121,7 +121,7 @@ class ChatScreen(ChatView):
             return
         fork = self.workspace.fork(session)
         self._show_tabs()
-        self.app.push_screen(RaceScreen(self.workspace, session, fork, self._face, self.block_map))
+        self.app.push_screen(RaceScreen(self.workspace, session, fork, self._face, self.open_turn, self.block_map))
 
     def action_edit(self) -> None:
         question = self.workspace.active.last("user")
@@ -144,9 +144,15 @@ class ChatScreen(ChatView):
             self._copy(answer)
 
     def _copy(self, turn: Turn) -> None:
-        text = turn.text if turn.is_question else taken_apart(turn.text).text or turn.text
+        text = turn.text if turn.is_question else self._words_of(turn.text)
         self.app.copy_to_clipboard(text)
         self.notify(f"Copied {len(text)} characters.")
+
+    @staticmethod
+    def _words_of(text: str) -> str:
+        """What one wants of an answer: its words, or its thought where it came no further, or its calls as they are."""
+        answer = taken_apart(text)
+        return answer.text or ("" if answer.calls else answer.thought) or text
 
     def on_transcript_asked(self, event: Transcript.Asked) -> None:
         turn = event.turn
@@ -160,8 +166,8 @@ class ChatScreen(ChatView):
             case "fork":
                 self._fork(turn)
             case "open":
-                self._opened ^= {turn.id}
-                self._transcript.sync()
+                self.open_turn(turn)
+                self._transcript.reveal(turn)
             case "older" | "newer":
                 self._show_version(turn, -1 if event.action == "older" else 1)
             case "edit":

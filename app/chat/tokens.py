@@ -15,6 +15,7 @@ from textual.strip import Strip
 from app.chat.blocks import READABLE
 from app.chat.markdown import clean
 from app.chat.message import Face, MessageView, small_print
+from app.chat.rows import row_end
 from app.paint import Line, Styles
 from app.sessions.session import Turn
 from app.sessions.tokens import Tokens
@@ -30,6 +31,10 @@ def _shown(character: str) -> tuple[str, int]:
     return shown, cell_len(shown)
 
 
+def _cells(character: str) -> int:
+    return _shown(character)[1]
+
+
 class TokenText:
     """The lines of one text at one width. Neighbouring tokens differ in shade, drafted and sampled ones in colour."""
 
@@ -41,6 +46,7 @@ class TokenText:
         self._roles = [
             [styles(f"token-{kind}{shade}") for shade in ("", " token-other")] for kind in ("sampled", "drafted")
         ]
+        self._given = styles("dim")
         self._settled = 0
         """Lines that can no longer change; the next one begins here:"""
         self._at = 0
@@ -53,15 +59,16 @@ class TokenText:
         del self.lines[first:]
         at, token, shade = self._at, self._token, self._shade
         while at < len(text):
-            end, complete = self._line_end(text, at)
+            end, complete = row_end(text, at, self._room, _cells)
             segments: list[Segment] = []
             while at < end:
                 while tokens.ends[token] <= at:
                     token += 1
                     shade ^= tokens.ends[token] > at
-                upto = min(end, tokens.ends[token])
+                given = at < tokens.begin
+                upto = min(end, tokens.begin if given else tokens.ends[token])
                 piece = "".join(_shown(c)[0] for c in text[at:upto])
-                segments.append(Segment(piece, self._roles[tokens.drafted[token]][shade]))
+                segments.append(Segment(piece, self._given if given else self._roles[tokens.drafted[token]][shade]))
                 at = upto
             self.lines.append(Strip(segments))
             if complete:
@@ -69,27 +76,13 @@ class TokenText:
                 self._at, self._token, self._shade = at, token, shade
         return first
 
-    def _line_end(self, text: str, at: int) -> tuple[int, bool]:
-        """Where the line that begins at `at` ends, and whether more text would leave it as it is."""
-        room, space = self._room, -1
-        for place in range(at, len(text)):
-            character = text[place]
-            if character == "\n":
-                return place + 1, True
-            room -= _shown(character)[1]
-            if room < 0 and character == " ":
-                return place + 1, True
-            if room < 0:
-                return (space + 1 if space >= at else max(place, at + 1)), True
-            if character == " ":
-                space = place
-        return len(text), False
-
 
 def legend(tokens: Tokens) -> Line:
     """What the colours mean, with how many tokens there are of each."""
     drafted = sum(tokens.drafted)
     count = f"{len(tokens)} token{'s' * (len(tokens) != 1)}"
+    if tokens.begin:
+        count += " · the grey beginning is the chat template's"
     return [
         (f"{drafted} drafted and accepted", "token-drafted"),
         (f" {len(tokens) - drafted} sampled by the model", "token-sampled"),
@@ -108,6 +101,9 @@ class TokenView(MessageView):
     @property
     def _now(self) -> tuple[int, int, bool]:
         return len(self.turn.text), len(self.turn.tokens), self.turn.open
+
+    def can_open(self, line: int) -> bool:
+        return not self.turn.tokens.known(self.turn.text) and super().can_open(line)
 
     def look_at(self, face: Face) -> None:
         if not self.turn.tokens.known(self.turn.text):

@@ -17,7 +17,7 @@ from typing import ClassVar
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import BindingType
-from textual.events import Resize
+from textual.events import Click, Resize
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import var
@@ -309,12 +309,31 @@ class Transcript(ScrollView, Painted, can_focus=True):
         at = len(ids) - 1 if self.selected is None else ids.index(self.selected) + step
         index = max(0, min(at, len(ids) - 1))
         self.selected = ids[index]
+        self._bring_into_view(index)
+        self.refresh()
+
+    def reveal(self, turn: Turn) -> None:
+        """Bring a turn into view that has become longer or shorter; what is still being written is followed."""
+        index = next((i for i, view in enumerate(self._views) if view.turn is turn), None)
+        if index is not None and not turn.open:
+            self._bring_into_view(index)
+
+    def _bring_into_view(self, index: int) -> None:
         top, bottom = self._tops[index], self._tops[index + 1]
         if top < self.scroll_y or bottom > self.scroll_y + self.size.height:
             # A message taller than the view is shown from its head.
             y = top if bottom - top >= self.size.height or top < self.scroll_y else bottom - self.size.height
-            self.scroll_to(y=y, animate=False, immediate=True)
-        self.refresh()
+            # Forced: where the text has only now outgrown the view, there is no scrollbar yet.
+            self.scroll_to(y=y, animate=False, immediate=True, force=True)
+
+    def on_click(self, event: Click) -> None:
+        """A click on a thought or on a tool call opens it, or closes it again; one that ends a selection doesn't."""
+        line = event.y + self.scroll_offset.y
+        if event.chain != 1 or self.text_selection is not None or not self._views or line >= self._tops[-1]:
+            return
+        index = self._index_at(line)
+        if self._views[index].can_open(line - self._tops[index]):
+            self.post_message(self.Asked("open", self._views[index].turn))
 
     def action_ask(self, action: str) -> None:
         view = next((v for v in self._views if v.turn.id == self.selected), None)

@@ -71,7 +71,7 @@ class ChatView(Screen[None]):
         """The transcript is behind the session."""
         self._rest_until = 0.0
         self._opened: set[str] = set()
-        """Turns whose tool calls are shown with all that they had and gave."""
+        """Turns whose thought is shown as a whole, and whose tool calls with all that they had and gave."""
         self._panels_shown = 0.0
 
     def compose(self) -> ComposeResult:
@@ -113,8 +113,14 @@ class ChatView(Screen[None]):
 
     def _face(self, turn: Turn, place: tuple[int, int]) -> Face:
         calls = call_faces(self.workspace, turn, self._opened)
-        plain = face(turn, place, self.model_name, self._progress(turn) if turn.open else "", calls)
+        progress = self._progress(turn) if turn.open else ""
+        plain = face(turn, place, self.model_name, progress, calls, opened=turn.id in self._opened)
         return with_fold(plain, self.workspace, turn, self._opened)
+
+    def open_turn(self, turn: Turn) -> None:
+        """Show all of a turn's thought and tool calls, or less again."""
+        self._opened ^= {turn.id}
+        self._transcript.sync()
 
     def _progress(self, turn: Turn) -> str:
         """How an answer under way is coming on."""

@@ -15,12 +15,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.commands.printing import Printer
 from inference.errors import ConfigError, RequestError
 from inference.protocol import ChatPrompt, Message, SamplingParams
 
 if TYPE_CHECKING:
     from inference.llm import LLM, Completion
     from inference.tools import Context, Preview, Receipt, Toolbox, ToolSettings, Verdict
+    from inference.tools.markup import Piece
 
 SHOWN_RESULT = 200
 """Characters of a result that standard error gets."""
@@ -53,7 +55,7 @@ def check_tools(args: argparse.Namespace) -> None:
 def answer(llm: LLM, messages: Sequence[Message], params: SamplingParams, args: argparse.Namespace) -> dict[str, Any]:
     """Ask and answer calls until there is an answer in words, which is printed as it comes unless `--json` is set.
 
-    What `--json` prints beside the last completion: its text without markup, how it ended, and each call.
+    What `--json` prints beside the last completion: its text without markup, its thought, how it ended, and each call.
     """
     return asyncio.run(_with_servers(llm, messages, params, args))
 
@@ -120,34 +122,43 @@ async def _rounds(
     return {
         "completion": completion,
         "text": shown.text,
+        "thought": shown.thought or None,
         "outcome": rounds.outcome,
         "calls": [asdict(receipt) for receipt in rounds.receipts.values()],
     }
 
 
 async def _stream(llm: LLM, prompt: ChatPrompt, params: SamplingParams, *, quiet: bool) -> Completion:
-    """One answer, its text printed without markup."""
-    from inference.tools import AnswerParser, MadeUp, Text
+    """One answer, printed without markup."""
+    from inference.tools import AnswerParser, MadeUp
     from inference.tools.markup import MADE_UP
 
-    parser = AnswerParser()
-    printed = ""
+    parser, printer = AnswerParser(), None if quiet else Printer()
     with llm.stream(prompt, params) as stream:
         for delta in stream:
             await asyncio.sleep(0)  # where Ctrl+C gets in
             pieces = parser.feed(delta.text)
-            text = "".join(piece.text for piece in pieces if isinstance(piece, Text))
-            if not quiet and text and (printed or text.strip()):
-                print(text if printed else text.lstrip(), end="", flush=True)
-                printed = text
+            _show(pieces, printer)
             if any(isinstance(piece, MadeUp) for piece in pieces):
                 _note(MADE_UP)
                 break
-    rest = "".join(piece.text for piece in parser.finish() if isinstance(piece, Text))
-    if not quiet and (printed + rest).strip():
-        print(rest, end="" if (rest or printed).endswith("\n") else "\n", flush=True)
+    _show(parser.finish(), printer)
+    if printer is not None:
+        printer.end()
     assert stream.completion is not None
     return stream.completion
+
+
+def _show(pieces: Sequence[Piece], printer: Printer | None) -> None:
+    from inference.tools import Text, Thought
+
+    if printer is None:
+        return
+    for piece in pieces:
+        if isinstance(piece, Thought):
+            printer.thought(piece.text)
+        elif isinstance(piece, Text):
+            printer.words(piece.text if printer.began else piece.text.lstrip())
 
 
 def _note(text: str) -> None:

@@ -23,12 +23,18 @@ def to_markdown(session: Session) -> str:
     for turn in session.path():
         parts.append(f"## {'You' if turn.is_question else 'Answer'}\n")
         answer = Answer(turn.text, (), turn.text) if turn.is_question else taken_apart(turn.text)
+        if answer.thought:
+            parts.append(_quoted(f"∴ {answer.thought}"))
         if text := answer.text.rstrip():
             parts.append(f"{text}\n")
         parts += [_call(call, session.receipts.get(call_id(turn.id, call.index))) for call in answer.calls]
         if line := statistics(turn):
             parts.append(f"*{line}*\n")
     return "\n".join(parts)
+
+
+def _quoted(text: str) -> str:
+    return "".join(f"> {line}".rstrip() + "\n" for line in text.split("\n"))
 
 
 def _call(call: Call, receipt: Receipt | None) -> str:

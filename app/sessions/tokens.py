@@ -13,7 +13,11 @@ class Tokens:
     token with which it came.
     """
 
+    begin: int
+    """Where the first one's text begins: what comes before, the chat template wrote."""
+
     def __init__(self) -> None:
+        self.begin = 0
         self._ends = array("L")
         self._drafted = bytearray()
 
@@ -21,16 +25,21 @@ class Tokens:
         return len(self._ends)
 
     def add(self, count: int, end: int, *, drafted: bool) -> None:
-        """So many tokens came, and with the first of them the text as far as `end`; with none, the last one's."""
+        """So many tokens came, and with the first of them the text as far as `end`.
+
+        With none, the text is the last one's; before the first one, nobody's.
+        """
         if not count and self._ends:
             self._ends[-1] = end
+        elif not count:
+            self.begin = end
         for _ in range(count):
             self._ends.append(end)
             self._drafted.append(drafted)
 
     def copy(self) -> Tokens:
         copy = Tokens()
-        copy._ends, copy._drafted = self._ends[:], self._drafted[:]
+        copy.begin, copy._ends, copy._drafted = self.begin, self._ends[:], self._drafted[:]
         return copy
 
     @property

@@ -7,21 +7,24 @@ takes a few turns of the app's loop, in which the prompt waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from app.link import EngineLink
 from app.sessions.session import Session, new_id
-from app.tools.messages import Part, folded
+from app.tools.messages import Part, folded, taken_apart
 from app.watch import EngineWatch
-from inference.protocol import ChatPrompt, Delta, Finished, FinishReason, SamplingParams, Submit, TokenCount
+from inference.protocol import ChatPrompt, Delta, Finished, FinishReason, Message, SamplingParams, Submit, TokenCount
 from inference.tools.compaction import SUMMARY_TOKENS, Compaction, compact, summary_request
 
 LIMIT = 0.75
 """Of the context: the prompt may take so much, and the answer has the rest."""
 PER_MESSAGE = 12
 """Tokens that a template adds to a message, at most; for the first guess alone."""
+
+MOST_THOUGHT = 1024
+"""Tokens that the model may think for before it writes a summary, at most."""
 
 
 @dataclass(slots=True)
@@ -139,7 +142,7 @@ class Compactor:
             self._tell(work)
             return
         prompt = replace(request, tools=work.session.tools.schemas)
-        params = SamplingParams(temperature=0, max_tokens=SUMMARY_TOKENS)
+        params = SamplingParams(temperature=0, max_tokens=SUMMARY_TOKENS + _thinks_for(messages))
         work.request_id = new_id()
         self._link.submit(Submit(work.request_id, work.session.name, prompt, params, work.session.priority))
 
@@ -147,9 +150,12 @@ class Compactor:
         plan, folds = work.plan, work.session.tools.folds
         assert plan is not None
         assert plan.summarize is not None
-        if reason in (FinishReason.STOP, FinishReason.LENGTH) and work.summary.strip():
-            folds.summary = f"{folds.summary}\n\n{work.summary.strip()}".strip()
+        summary = taken_apart(work.summary).text.strip()
+        if reason in (FinishReason.STOP, FinishReason.LENGTH) and summary:
+            folds.summary = f"{folds.summary}\n\n{summary}".strip()
             folds.kept_from = work.parts[plan.summarize.stop].turn
+        else:
+            work.plan = replace(plan, summarize=None)
         self._tell(work)
 
     def _tell(self, work: _Work) -> None:
@@ -159,3 +165,9 @@ class Compactor:
             done = plan.described().replace("to be summarized", "summarized")
             self._say(f"{work.session.name}: {done}, to make room. Ctrl+P, “Undo the folding” brings all back.")
         work.done = True
+
+
+def _thinks_for(messages: Sequence[Message]) -> int:
+    """Tokens for the thought before a summary: as many as the longest one so far had at most."""
+    thoughts = [taken_apart(message.content).thought for message in messages if message.role == "assistant"]
+    return min(MOST_THOUGHT, max((len(thought.encode(errors="replace")) for thought in thoughts), default=0))

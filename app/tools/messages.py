@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from app.tools.use import Folds
-from inference.protocol import Message
+from inference.protocol import THOUGHT, Message
 from inference.tools.calls import call_id
 from inference.tools.compaction import Compaction, with_summary
 from inference.tools.markup import OPEN, RESPONSE, Answer, parse_answer
@@ -87,7 +87,7 @@ def folded(whole: Sequence[Part], folds: Folds) -> list[Part]:
 
 
 def taken_apart(text: str) -> Answer:
-    """A stored answer: its text and its calls."""
-    if OPEN not in text and RESPONSE not in text:
+    """A stored answer: its text, its calls and its thought."""
+    if not any(marker in text for marker in (OPEN, RESPONSE, THOUGHT)):
         return Answer(text, (), text)
     return parse_answer(text)

@@ -147,9 +147,10 @@ class Engine:
         vocab_size = self.model_info.vocab_size
         try:
             check_params(command.params, vocab_size)
-            prompt_ids = encode_prompt(command.prompt, self._tokenizer, vocab_size)
+            prompt = encode_prompt(command.prompt, self._tokenizer, vocab_size)
         except Exception as error:
             return [refused(command, 0, sentence(error))]
+        prompt_ids = list(prompt.token_ids)
         if (refusal := self._scheduler.refusal(len(prompt_ids))) is not None:
             return [refused(command, len(prompt_ids), refusal)]
         params = command.params
@@ -157,7 +158,7 @@ class Engine:
         longest = most if params.max_tokens is None else min(len(prompt_ids) + params.max_tokens, most)
         seed = secrets.randbits(63) if params.seed is None else params.seed
         request = Request(command.request_id, command.session, prompt_ids, longest, command.priority)
-        generation = Generation(request, params, seed, self._vocabulary, arrived)
+        generation = Generation(request, params, seed, self._vocabulary, arrived, prompt.opening)
         self._live[command.request_id] = generation
         self._prefixes.add(request)
         if self._trial.active:
@@ -233,10 +234,10 @@ class Engine:
     def count_tokens(self, command: CountTokens) -> list[Event]:
         """How long a prompt is; with a sentence instead if it can't be tokenized."""
         try:
-            ids = encode_prompt(command.prompt, self._tokenizer, self.model_info.vocab_size)
+            prompt = encode_prompt(command.prompt, self._tokenizer, self.model_info.vocab_size)
         except Exception as error:
             return [TokenCount(command.query_id, 0, sentence(error))]
-        return [TokenCount(command.query_id, len(ids))]
+        return [TokenCount(command.query_id, len(prompt.token_ids))]
 
     def record(self, path: str) -> list[Event]:
         """Write what happens to a file from now on, or with an empty path no longer.
@@ -394,6 +395,8 @@ class Engine:
             drafted = place < chunk.drafts and result.token_id == request.draft_ids[place]
             right, taken = right + drafted, taken + 1
             self._scheduler.append(request, result.token_id)
+            if (opening := generation.opening()) is not None:
+                events.append(opening)
             delta, reason = generation.accept(result, now, drafted=drafted)
             if self._recorder:
                 self._recorder.output(request.request_id, result.token_id, reason)

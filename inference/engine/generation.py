@@ -24,14 +24,22 @@ class Generation:
     """One live request. Times are seconds of the engine's clock."""
 
     def __init__(
-        self, request: Request, params: SamplingParams, seed: int, vocabulary: Vocabulary, arrived: float
+        self,
+        request: Request,
+        params: SamplingParams,
+        seed: int,
+        vocabulary: Vocabulary,
+        arrived: float,
+        opening: str = "",
     ) -> None:
+        """`opening`: what the prompt has of the answer's text."""
         self.request = request
         """Its numbers in the scheduler; replaced by a new object when it is put back in the queue."""
         self.sampling = SamplingState(params, seed, request.prompt_ids)
         self._params = params
         self._vocabulary = vocabulary
         self._text = TextStream(params.stop)
+        self._opening = opening
         self.arrived = arrived
         self._first_computed: float | None = None
         self._cached_tokens = 0
@@ -46,6 +54,11 @@ class Generation:
         if self._first_computed is None:
             self._first_computed = began
             self._cached_tokens = self.request.cached_tokens
+
+    def opening(self) -> Delta | None:
+        """With the first token, and once: what the prompt has of the answer's text, if there is any."""
+        text, self._opening = self._opening, ""
+        return Delta(self.request_id, text, ()) if text else None
 
     def accept(self, sampled: Sampled, now: float, *, drafted: bool = False) -> tuple[Delta, FinishReason | None]:
         """Take the token just sampled, already appended by the scheduler: its delta, and why the request ends."""

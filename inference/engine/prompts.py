@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from inference.errors import RequestError
 from inference.model.tokenizer import Tokenizer
-from inference.protocol import ChatPrompt, Prompt, SamplingParams, TextPrompt
+from inference.protocol import THOUGHT, ChatPrompt, Prompt, SamplingParams, TextPrompt, TokenPrompt
+
+_OPEN_THOUGHT = re.compile(rf"{THOUGHT}\s*\Z")
 
 
-def encode_prompt(prompt: Prompt, tokenizer: Tokenizer, vocab_size: int) -> list[int]:
-    """The prompt's token ids. `vocab_size` is the model's, which may exceed the tokenizer's.
+def encode_prompt(prompt: Prompt, tokenizer: Tokenizer, vocab_size: int) -> TokenPrompt:
+    """The prompt as token ids. `vocab_size` is the model's, which may exceed the tokenizer's.
+
+    A chat template may open a thought in the model's name. The answer's text then begins with what it wrote, so that
+    whoever reads or stores the answer sees one form of it, and the template sees it whole in the next prompt.
 
     Raises RequestError for messages that the chat template refuses and for token ids that the model doesn't have.
     """
     if isinstance(prompt, ChatPrompt):
-        return tokenizer.encode(tokenizer.render(prompt.messages, prompt.tools))
+        text = tokenizer.render(prompt.messages, prompt.tools)
+        opened = _OPEN_THOUGHT.search(text)
+        return TokenPrompt(tuple(tokenizer.encode(text)), opened[0] if opened else "")
     if isinstance(prompt, TextPrompt):
-        return tokenizer.encode(prompt.text)
+        return TokenPrompt(tuple(tokenizer.encode(prompt.text)))
     _check_ids(prompt.token_ids, vocab_size, "the prompt")
-    return list(prompt.token_ids)
+    return prompt
 
 
 def check_params(params: SamplingParams, vocab_size: int) -> None:

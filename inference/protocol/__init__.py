@@ -51,6 +51,8 @@ from inference.protocol.options import (
     in_words,
 )
 from inference.protocol.requests import (
+    THOUGHT,
+    THOUGHT_END,
     ChatPrompt,
     Message,
     Prompt,
@@ -81,6 +83,8 @@ __all__ = [
     "KV_LAYOUTS",
     "SCHEDULING_POLICIES",
     "SPECULATIONS",
+    "THOUGHT",
+    "THOUGHT_END",
     "Abort",
     "BlockChange",
     "BlockCounts",

@@ -61,7 +61,10 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """New output of one request. `text` is whole characters and never holds a part of a stop string."""
+    """New output of one request. `text` is whole characters and never holds a part of a stop string.
+
+    Where the chat template opened a thought for the model, the first delta is that marker, and has no tokens.
+    """
 
     request_id: str
     text: str

@@ -8,6 +8,9 @@ from typing import Any
 
 from inference.errors import RequestError
 
+THOUGHT, THOUGHT_END = "<think>", "</think>"
+"""Markers of the thought that a reasoning model's answer begins with."""
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
@@ -101,6 +104,9 @@ class TextPrompt:
 @dataclass(frozen=True, slots=True)
 class TokenPrompt:
     token_ids: tuple[int, ...]
+    opening: str = ""
+    """Text at the prompt's end that belongs to the answer: the marker of a thought that the chat template opened. The
+    answer's text begins with it."""
 
 
 Prompt = ChatPrompt | TextPrompt | TokenPrompt

@@ -10,7 +10,7 @@ An app goes through an exchange like this:
     prompt = ChatPrompt(messages, toolbox.schemas)      # the schemas must be the same in every round: the KV cache
                                                         # is found again by its beginning
     parser = AnswerParser()                             # for each answer, as it streams
-    for piece in parser.feed(delta.text): …             # Text to show; CallBegan, CallRead, MadeUp to draw
+    for piece in parser.feed(delta.text): …             # Thought, Text to show; CallBegan, CallRead, MadeUp to draw
     … parser.finish()
 
     rounds.answered(turn.id, whole_text)                # when the answer is complete
@@ -49,20 +49,21 @@ if TYPE_CHECKING:
     from inference.tools.calls import Call, CallError, call_id
     from inference.tools.context import Context, MemoryResults, ResultStore
     from inference.tools.definition import Effect, Preview, Tool, ToolError, tool, visible
-    from inference.tools.markup import Answer, AnswerParser, CallBegan, CallRead, MadeUp, Text, parse_answer
+    from inference.tools.markup import Answer, AnswerParser, CallBegan, CallRead, MadeUp, Text, Thought, parse_answer
     from inference.tools.mcp_servers import McpServers
     from inference.tools.receipts import CallState, Decision, Grants, Receipt, Verdict
     from inference.tools.results import Result
     from inference.tools.rounds import Outcome, Phase, Rounds
     from inference.tools.running import preview, run, serve
     from inference.tools.settings import McpServer, ToolSettings, read_settings
+    from inference.tools.thoughts import ThoughtReader, split_thought
     from inference.tools.toolbox import Toolbox, load_toolbox
     from inference.tools.workspace import Workspace
 
 _HOMES = {
     "calls": ("Call", "CallError", "call_id"),
     "context": ("Context", "MemoryResults", "ResultStore"),
-    "markup": ("Answer", "AnswerParser", "CallBegan", "CallRead", "MadeUp", "Text", "parse_answer"),
+    "markup": ("Answer", "AnswerParser", "CallBegan", "CallRead", "MadeUp", "Text", "Thought", "parse_answer"),
     "mcp_servers": ("McpServers",),
     "receipts": ("CallState", "Decision", "Grants", "Receipt", "Verdict"),
     "results": ("Result",),
@@ -70,6 +71,7 @@ _HOMES = {
     "running": ("preview", "run", "serve"),
     "definition": ("Effect", "Preview", "Tool", "ToolError", "tool", "visible"),
     "settings": ("McpServer", "ToolSettings", "read_settings"),
+    "thoughts": ("ThoughtReader", "split_thought"),
     "toolbox": ("Toolbox", "load_toolbox"),
     "workspace": ("Workspace",),
 }
@@ -99,6 +101,8 @@ __all__ = [
     "ResultStore",
     "Rounds",
     "Text",
+    "Thought",
+    "ThoughtReader",
     "Tool",
     "ToolError",
     "ToolSettings",
@@ -112,6 +116,7 @@ __all__ = [
     "read_settings",
     "run",
     "serve",
+    "split_thought",
     "tool",
     "visible",
 ]

@@ -1,7 +1,8 @@
-"""Reading tool calls out of an answer while it streams: Qwen's format, which Hermes had before.
+"""Taking an answer apart while it streams: the thought that it may begin with, words, and tool calls in Qwen's format,
+which Hermes had before.
 
-A call is `<tool_call>`, a JSON object with "name" and "arguments", `</tool_call>`; text may stand around it. The
-parser is one automaton over characters, so how the text was cut into deltas can't matter.
+For the thought see `thoughts`. A call is `<tool_call>`, a JSON object with "name" and "arguments", `</tool_call>`; text
+may stand around it. The parser is one automaton over characters, so how the text was cut into deltas can't matter.
 
 Markup is never given out as text: what may be the beginning of a marker is held back until it is known. A closing
 marker inside a JSON string belongs to the string, so that a file which speaks of tool calls can be written. JSON allows
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from inference.tools.calls import MAX_CALL_CHARS, Call, read_call
+from inference.tools.thoughts import ThoughtReader, held_back
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 RESPONSE, RESPONSE_END = "<tool_response>", "</tool_response>"
@@ -34,6 +36,13 @@ _IN_STRING = re.compile(r'["\\\n]')
 @dataclass(frozen=True, slots=True)
 class Text:
     """Text to show, without markup."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """More of the thought before the answer. Comes before all other pieces."""
 
     text: str
 
@@ -60,7 +69,7 @@ class MadeUp:
     """How many characters of the answer came before."""
 
 
-Piece = Text | CallBegan | CallRead | MadeUp
+Piece = Thought | Text | CallBegan | CallRead | MadeUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +77,14 @@ class Answer:
     """A whole answer, taken apart."""
 
     text: str
-    """What a reader sees."""
+    """What a reader sees, but for the thought."""
     calls: tuple[Call, ...]
     kept: str
     """The answer as the model wrote it, up to where it began to make up results. It goes back into the next prompt as
     it is: then the prompt begins with the very tokens whose keys and values are cached."""
     made_up: bool = False
+    thought: str = ""
+    """What the model wrote for itself first; empty if there is nothing of the kind."""
 
 
 class _Mode(Enum):
@@ -89,9 +100,10 @@ class _Mode(Enum):
 
 class AnswerParser:
     """Feed it deltas as they come, then `finish`. The pieces are the same for every cutting, if neighbouring `Text`s
-    are joined."""
+    are joined, and neighbouring `Thought`s."""
 
     def __init__(self) -> None:
+        self._thought = ThoughtReader()
         self._mode = _Mode.TEXT
         self._rest = ""
         """Not yet used: in text, what may become a marker; in a call, its body so far."""
@@ -106,15 +118,11 @@ class AnswerParser:
         """What the next part of the answer adds."""
         if self._mode is _Mode.DROPPED:
             return []
-        self._rest += delta
-        pieces: list[Piece] = []
-        while self._step(pieces):
-            pass
-        return pieces
+        return self._behind(*self._thought.feed(delta))
 
     def finish(self) -> list[Piece]:
         """What is left when the answer is complete: text held back, and a call that was never closed."""
-        pieces: list[Piece] = []
+        pieces: list[Piece] = [] if self._mode is _Mode.DROPPED else self._behind(*self._thought.finish())
         while self._mode is _Mode.STRING and CLOSE in self._rest[self._string :]:
             self._close_in_string(pieces)
             while self._step(pieces):
@@ -124,6 +132,14 @@ class AnswerParser:
         elif self._mode in (_Mode.JSON, _Mode.STRING):
             self._read(self._rest, pieces, closed=False)
         self._mode, self._rest = _Mode.DROPPED, ""
+        return pieces
+
+    def _behind(self, thought: str, rest: str) -> list[Piece]:
+        """Pieces of the thought, and of what is behind it."""
+        pieces: list[Piece] = [Thought(thought)] if thought else []
+        self._rest += rest
+        while self._step(pieces):
+            pass
         return pieces
 
     def _step(self, pieces: list[Piece]) -> bool:
@@ -141,14 +157,14 @@ class AnswerParser:
 
     def _text(self, pieces: list[Piece]) -> bool:
         found = _IN_TEXT.search(self._rest)
-        shown = found.start() if found else len(self._rest) - _held(self._rest, MARKERS)
+        shown = found.start() if found else len(self._rest) - held_back(self._rest, MARKERS)
         if shown:
             pieces.append(Text(self._rest[:shown]))
         if found is None:
             self._take(shown)
             return False
         if found[0] == RESPONSE:
-            pieces.append(MadeUp(self._consumed + shown))
+            pieces.append(MadeUp(self._thought.before + self._consumed + shown))
             self._mode, self._rest = _Mode.DROPPED, ""
             return False
         self._take(found.end())
@@ -158,7 +174,7 @@ class AnswerParser:
 
     def _json(self, pieces: list[Piece]) -> bool:
         found = _IN_JSON.search(self._rest, self._at)
-        self._at = found.start() if found else max(self._at, len(self._rest) - _held(self._rest, (OPEN, CLOSE)))
+        self._at = found.start() if found else max(self._at, len(self._rest) - held_back(self._rest, (OPEN, CLOSE)))
         if self._at > MAX_CALL_CHARS:
             return self._give_up(pieces)
         if found is None:
@@ -195,7 +211,7 @@ class AnswerParser:
     def _skip(self) -> bool:
         end = self._rest.find(CLOSE)
         if end < 0:
-            self._take(len(self._rest) - _held(self._rest, (CLOSE,)))
+            self._take(len(self._rest) - held_back(self._rest, (CLOSE,)))
             return False
         self._take(end + len(CLOSE))
         self._mode = _Mode.TEXT
@@ -245,6 +261,7 @@ def parse_answer(text: str) -> Answer:
         tuple(piece.call for piece in pieces if isinstance(piece, CallRead)),
         text[:made_up].rstrip() if made_up is not None else text,
         made_up is not None,
+        "".join(piece.text for piece in pieces if isinstance(piece, Thought)),
     )
 
 
@@ -257,9 +274,3 @@ def quote_markers(text: str) -> str:
     Tokenizers make one token of `<|im_end|>` wherever it stands, also in what a tool has read.
     """
     return _CONTROL.sub("< ", text)
-
-
-def _held(text: str, markers: tuple[str, ...]) -> int:
-    """How many characters at the end of the text may be the beginning of a marker."""
-    longest = min(len(text), max(map(len, markers)) - 1)
-    return next((n for n in range(longest, 0, -1) if any(m.startswith(text[-n:]) for m in markers)), 0)

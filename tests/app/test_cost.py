@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.app.fake_engine import ANSWER
 
 TOKENS = 400
@@ -31,8 +33,9 @@ async def test_four_sessions_of_fifty_tokens_a_second_leave_most_of_a_core_free(
         assert all(v._shown[0] < 200 for v in hidden), "what is not on screen is not drawn"
 
 
-async def test_the_cost_of_an_update_does_not_grow_with_the_answer(launch: Callable[..., Any]) -> None:
-    async with launch(script=lambda _: ANSWER * 60) as rig:
+@pytest.mark.parametrize("begin", ["", "<think>"], ids=["an answer", "a thought"])
+async def test_the_cost_of_an_update_does_not_grow_with_the_answer(launch: Callable[..., Any], begin: str) -> None:
+    async with launch(script=lambda _: begin + ANSWER * 60) as rig:
         await rig.send("go")
 
         def update(steps: int) -> float:

@@ -22,6 +22,15 @@ from tests.app.panels.test_experiment import measure, until_it_ends
 SIZES = {"120x40": (120, 40), "80x24": (80, 24)}
 QUESTIONS = ("what is paging?", "why does batching help?", "what is 12 * 7?", "tell me all about prefill " * 20)
 
+BRIEFLY, AT_LENGTH = "think briefly: what is paging for?", "think: what is paging for?"
+CONSIDERED = """\
+They ask what paging is good for. Let me think about how blocks of the cache are taken as a text grows, and what a \
+dense layout would cost instead.
+
+Wait: a dense row has room for the longest text that a request may become, so few of them fit.
+
+So the answer is memory."""
+
 
 def script(command: Submit) -> str:
     if isinstance(command.prompt, ChatPrompt) and "change" in command.prompt.messages[-1].content:
@@ -29,6 +38,10 @@ def script(command: Submit) -> str:
         return f"I change it.\n<tool_call>\n{json.dumps({'name': 'edit_file', 'arguments': edit})}\n</tool_call>"
     if isinstance(command.prompt, ChatPrompt) and "12" in command.prompt.messages[-1].content:
         return '<tool_call>\n{"name": "calculator", "arguments": {"expression": "12 * 7"}}\n</tool_call>'
+    if isinstance(command.prompt, ChatPrompt) and command.prompt.messages[-1].content == BRIEFLY:
+        return "<think>paging: what for</think>Paging takes memory **as it is needed**."
+    if isinstance(command.prompt, ChatPrompt) and command.prompt.messages[-1].content == AT_LENGTH:
+        return f"<think>\n{CONSIDERED}\n</think>\n\nPaging takes memory **as it is needed**."
     return ANSWER
 
 
@@ -129,6 +142,18 @@ async def by_token(rig: Rig) -> None:
     await rig.press("tab", "t")
 
 
+async def thoughts(rig: Rig) -> None:
+    """A short one, one that is folded, and one that is being written."""
+    await chat(rig, BRIEFLY, AT_LENGTH)
+    await rig.send(AT_LENGTH)
+    await rig.run(34)
+
+
+async def thought_opened(rig: Rig) -> None:
+    await chat(rig, BRIEFLY, AT_LENGTH)
+    await rig.press("tab", "up", "enter")
+
+
 async def approval(rig: Rig) -> None:
     """One session's tool asks before it changes a file; another one has gone on, and is looked away from."""
     folder = rig.workspace.store.folder / "work"
@@ -171,6 +196,10 @@ SCENES: list[tuple[str, Callable[[Rig], Awaitable[None]], str, str]] = [
     ("by_token", by_token, "120x40", "ansi-dark"),
     ("race", race, "80x24", "glass-dark"),
     ("race", race, "120x40", "glass-light"),
+    ("thoughts", thoughts, "80x24", "glass-light"),
+    ("thoughts", thoughts, "120x40", "glass-dark"),
+    ("thought_opened", thought_opened, "80x24", "ansi-dark"),
+    ("thought_opened", thought_opened, "120x40", "glass-light"),
     ("approval", approval, "80x24", "glass-dark"),
     ("approval", approval, "120x40", "glass-light"),
     ("help", pressing("f1"), "80x24", "glass-light"),

@@ -23,6 +23,7 @@ STYLES = {
     "token-drafted": Style(color="green"),
     "token-sampled token-other": Style(color="red", bold=True),
     "token-drafted token-other": Style(color="green", bold=True),
+    "dim": Style(color="blue"),
 }
 PIECES = st.lists(
     st.tuples(st.text("ab 漢\n\t\x1b\u202e😀", max_size=7), st.booleans(), st.integers(0, 2)), max_size=30
@@ -91,6 +92,19 @@ def test_neighbours_differ_in_shade() -> None:
         ("cd", STYLES["token-sampled token-other"]),
         ("ef", STYLES["token-drafted"]),
     ]
+
+
+def test_what_the_chat_template_wrote_is_no_tokens_text() -> None:
+    tokens = Tokens()
+    tokens.add(0, 8, drafted=False)
+    tokens.add(1, 10, drafted=False)
+    drawn = TokenText(style, 40)
+    drawn.update("<think>\nSo", tokens.copy())
+    assert [[(s.text, s.style) for s in strip] for strip in drawn.lines] == [
+        [(f"<think>{NEWLINE}", STYLES["dim"])],
+        [("So", STYLES["token-sampled"])],
+    ]
+    assert "the chat template's" in text_of([legend(tokens)])
 
 
 def test_words_stay_whole_where_they_can() -> None:

@@ -44,3 +44,12 @@ def test_tool_calls_are_blocks_without_markup() -> None:
     text = to_markdown(session)
     assert 'I compute.\n\n    calculator (done)\n    expression: "12 * 7"\n    → 84\n' in text
     assert "tool_call" not in text
+
+
+def test_a_thought_is_a_quotation_above_its_answer() -> None:
+    session = Session("one")
+    question = session.add(Turn("user", "what does <think> mean?"))
+    session.add(Turn("assistant", "<think>\nfirst\n\nthen\n</think>\n\nIt opens a thought.", parent=question.id))
+    text = to_markdown(session)
+    assert "## You\n\nwhat does <think> mean?\n" in text
+    assert "## Answer\n\n> ∴ first\n>\n> then\n\nIt opens a thought.\n" in text

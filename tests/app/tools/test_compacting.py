@@ -9,6 +9,7 @@ from typing import Any
 
 from app.tools.compacting import LIMIT
 from inference.protocol import ChatPrompt, Submit
+from inference.tools.compaction import SUMMARY_TOKENS
 from tests.app.chat.test_race import run_command
 from tests.app.conftest import Rig
 from tests.app.fake_engine import MODEL
@@ -80,6 +81,40 @@ async def test_old_turns_are_summed_up_by_the_model_itself(launch: Callable[...,
         assert "summed up for the model" in rig.screen_text()
     async with launch(script=script) as rig:
         assert "They read notes." in rig.session.prompt(until=rig.session.head).messages[0].content
+
+
+async def test_a_summary_is_what_comes_behind_the_thought(launch: Callable[..., Any], work: Path) -> None:
+    thought = "I was asked for a summary. " * 4
+
+    def thinks(command: Submit) -> str:
+        return f"<think>{thought}</think>{script(command)}"
+
+    async with launch(script=thinks) as rig:
+        with_tools(rig, work)
+        for number in range(12):
+            await ask(rig, f"question {number}")
+        assert rig.session.tools.folds.summary.startswith("They read notes.")
+        assert "think" not in rig.session.tools.folds.summary
+        asked = [
+            c for c in rig.engine.commands if isinstance(c, Submit) and "Summarize" in c.prompt.messages[-1].content
+        ]
+        assert all(c.params.max_tokens == SUMMARY_TOKENS + len(thought.strip()) for c in asked), "room for both"
+
+
+async def test_a_summary_that_never_gets_beyond_the_thought_replaces_nothing(
+    launch: Callable[..., Any], work: Path
+) -> None:
+    def thinks(command: Submit) -> str:
+        found = script(command)
+        return "<think>well, well" if found == "They read notes." else found
+
+    async with launch(script=thinks) as rig:
+        with_tools(rig, work)
+        for number in range(12):
+            await ask(rig, f"question {number}")
+        assert any("Summarize" in p.messages[-1].content for p in prompts(rig))
+        assert not rig.session.tools.folds
+        assert not any("summarized" in notice for notice in rig.notices())
 
 
 async def test_escape_while_room_is_made_asks_nothing_more(launch: Callable[..., Any], work: Path) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.sessions.session import Session, Turn
-from app.tools.messages import NOT_MADE
+from app.tools.messages import NOT_MADE, taken_apart
 from app.tools.use import Folds, ToolUse
 from inference.protocol import Message
 from inference.tools.calls import call_id
@@ -24,6 +24,17 @@ ROUNDS = st.lists(
     min_size=1,
     max_size=5,
 )
+
+
+def test_an_answer_goes_back_with_its_thought_and_calls_what_it_calls_behind_it() -> None:
+    session = Session("one")
+    session.add(Turn("user", "compute"))
+    text = f"<think>\nperhaps {call('clock')}\n</think>\n\n{call('calculator', expression='1 + 1')}"
+    answer = session.add(Turn("assistant", text, parent=session.head))
+    assert [c.name for c in taken_apart(text).calls] == ["calculator"]
+    assert taken_apart("<think>cut off").thought == "cut off"
+    session.add(Turn("user", "and now?", parent=answer.id))
+    assert [m.content for m in session.prompt(until=session.head).messages] == ["compute", text, NOT_MADE, "and now?"]
 
 
 @given(ROUNDS, st.integers(1, 4))
