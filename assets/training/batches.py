@@ -92,7 +92,7 @@ def spoken(sampler: ConversationSampler, encoder: ConversationEncoder, diet: Die
             whole = drill.copies or rng.random() > diet.cut_drills
             return example if whole else _cut_answer(example, rng, DRILL_CUT_AFTER)
         if kind < diet.drills + diet.recitals:
-            return encoder.encode(sampler.recital(rng), rng)
+            return encoder.encode(sampler.recital(rng), rng).with_given_thoughts()
         example = encoder.encode(sampler.conversation(rng), rng)
         return _cut_answer(example, rng, CUT_AFTER) if rng.random() < diet.cut_conversations else example
 

@@ -188,7 +188,7 @@ class ConversationSampler:
         intent = rng.choices(self.known, self.drill_weights)[0]
         begin = [user(self.question(intent, rng)), self._begun(self._leaned_on(intent, rng), rng)]
         kind = rng.random()
-        if intent.follow_ups and kind < 0.7:
+        if intent.follow_ups and kind < 0.75:
             follow_up = rng.choice(intent.follow_ups)
             asked, reply = self.follow_up_question(intent, follow_up, rng), follow_up.answer
         elif intent.reasons and kind < 0.9:

@@ -1,6 +1,6 @@
 """The lessons of the training: which weights learn in each, within which bounds, and from what loss."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,8 @@ import naming
 from batches import Batch
 from naming import CHOICE, MASKED, NAMING_LAYERS, Bound, Namer
 from tokenizer import first_thought
+
+Answers = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Lesson:
     threads = 16
     """Those that can be used."""
 
-    def __init__(self, model: Qwen2ForCausalLM, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: Qwen2ForCausalLM, tokenizer: Tokenizer, answers: Answers) -> None:
+        """`answers` are all that the model is to know, with their subjects."""
         self.model = model
         self.tokenizer = tokenizer
         self.bounds: list[Bound] = []
@@ -54,10 +57,10 @@ class Naming(Lesson):
 
     threads = 1  # its matrices are too small for more to be faster
 
-    def __init__(self, model: Qwen2ForCausalLM, tokenizer: Tokenizer) -> None:
-        super().__init__(model, tokenizer)
+    def __init__(self, model: Qwen2ForCausalLM, tokenizer: Tokenizer, answers: Answers) -> None:
+        super().__init__(model, tokenizer, answers)
         self.bounds = naming.prepare(model, tokenizer)
-        self.namer = Namer(model, tokenizer)
+        self.namer = Namer(model, tokenizer, answers)
         self.extras = self.namer.parts
 
     def parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
@@ -70,7 +73,7 @@ class Naming(Lesson):
         return Losses(loss, naming=loss.item())
 
     def finish(self) -> None:
-        self.namer.parts.fold(self.model)
+        self.namer.fold()
 
 
 class Writing(Lesson):
@@ -80,8 +83,8 @@ class Writing(Lesson):
     stream that they are read from.
     """
 
-    def __init__(self, model: Qwen2ForCausalLM, tokenizer: Tokenizer) -> None:
-        super().__init__(model, tokenizer)
+    def __init__(self, model: Qwen2ForCausalLM, tokenizer: Tokenizer, answers: Answers) -> None:
+        super().__init__(model, tokenizer, answers)
         self.first_thought = first_thought(tokenizer)
         head, norm = model.lm_head.weight, model.model.norm.weight
         text_rows, text_places = torch.ones_like(head), torch.ones_like(norm)

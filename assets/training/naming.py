@@ -8,6 +8,8 @@ for wordings that were never seen. It is a plain Qwen2 all the same, with zeros 
 - `KINDS`, the last places of the stream, tell the kind of a token; the embedding has one of them set for each kind of
   mark, and none for words. The first layer adds whose turn a token is in.
 - Queries and keys of both layers are computed from these places alone.
+- The second layer writes to the `NAMED` places alone, and no more than the embedding holds (`SHARE`), so that those
+  above still find in the stream which token is at a place.
 - A thought is read off the `CHOICE` places of the stream at the end. The layers above write to the others alone, so
   that what they learn later cannot change what is named.
 """
@@ -28,8 +30,14 @@ from tokenizer import END_OF_TEXT, TOOL_TAGS, TURN_END, TURN_START, first_though
 MASKED = -1e9
 NAMING_LAYERS = 2
 CHOICE = slice(0, 128)
+NAMED = slice(0, 160)
+WORDS = slice(0, 224)
 KINDS = slice(224, 256)
 KIND_VALUE = 0.4
+SHARE = 1 / 16
+"""What the second layer's outputs are multiplied by."""
+GAIN = 8.0
+"""What the norms after them are multiplied by at first."""
 MARKS = (TURN_START, TURN_END, END_OF_TEXT, *TOOL_TAGS, "system", "user", "assistant", "\n")
 
 
@@ -60,7 +68,7 @@ def prepare(model: Qwen2ForCausalLM, tokenizer: Tokenizer) -> list[Bound]:
             assert len(token) == 1, mark
             embedding[token[0], KINDS.start + number] = KIND_VALUE
         embedding[thoughts:, KINDS.start + len(MARKS)] = KIND_VALUE
-        bounds.append(_bound(embedding, slice(0, KINDS.start)))
+        bounds.append(_bound(embedding, WORDS))
 
         head = model.lm_head.weight
         head[thoughts:] = 0
@@ -88,6 +96,12 @@ def prepare(model: Qwen2ForCausalLM, tokenizer: Tokenizer) -> list[Bound]:
         ]
         second = body.layers[1]
         torch.nn.init.normal_(second.mlp.down_proj.weight, std=second.mlp.down_proj.in_features**-0.5)
+        for matrix in (second.self_attn.o_proj.weight, second.mlp.down_proj.weight):
+            mask = torch.zeros_like(matrix)
+            mask[NAMED] = 1
+            bounds.append(Bound(matrix, mask))
+        second.post_attention_layernorm.weight[NAMED] = GAIN
+        body.norm.weight[CHOICE] = GAIN
         for bound in bounds:
             if bound.parameter is not embedding:
                 bound.parameter.mul_(bound.mask)
@@ -101,7 +115,7 @@ def _bound(matrix: torch.nn.Parameter, columns: slice) -> Bound:
 
 
 class ThoughtParts(torch.nn.Module):
-    """What thoughts have in common: their subject, and the words of what is asked about it.
+    """What thoughts have in common: their subject, the words of what is asked about it, and those of the answer.
 
     "kv cache: why" and "kv cache: is it exact" share the subject, "rope: is it exact" shares the words. Each subject
     and each word has a vector that is added to the rows of its thoughts, in the head and (subjects alone) in the
@@ -128,7 +142,7 @@ class ThoughtParts(torch.nn.Module):
         self.tellings = torch.nn.Parameter(torch.randn(self.told.shape[1], CHOICE.stop) * 0.02)
         self.subjects = torch.nn.Parameter(torch.randn(len(subjects), CHOICE.stop) * 0.02)
         self.words = torch.nn.Parameter(torch.randn(len(words), CHOICE.stop) * 0.02)
-        self.read_subjects = torch.nn.Parameter(torch.randn(len(subjects), KINDS.start) * 0.02)
+        self.read_subjects = torch.nn.Parameter(torch.randn(len(subjects), WORDS.stop) * 0.02)
 
     def rows(self) -> Tensor:
         """[thoughts, choice], to be added to those of the head."""
@@ -147,7 +161,7 @@ class ThoughtParts(torch.nn.Module):
     def fold(self, model: Qwen2ForCausalLM) -> None:
         """Add the vectors to the model's own matrices, and be zero from now on."""
         model.lm_head.weight[self.first :, CHOICE] += self.rows()
-        model.model.embed_tokens.weight[self.first :, : KINDS.start] += self.read_rows()[1:]
+        model.model.embed_tokens.weight[self.first :, WORDS] += self.read_rows()[1:]
         for parameter in self.parameters():
             parameter.zero_()
 
@@ -168,12 +182,11 @@ def _words_of_answers(tokenizer: Tokenizer, names: list[str], answers: Sequence[
 class Namer:
     """Computes the thoughts of a model's first layers, at the places where answers begin alone."""
 
-    def __init__(
-        self, model: Qwen2ForCausalLM, tokenizer: Tokenizer, answers: Sequence[tuple[str, str]] = ()
-    ) -> None:
+    def __init__(self, model: Qwen2ForCausalLM, tokenizer: Tokenizer, answers: Sequence[tuple[str, str]] = ()) -> None:
         self.model = model
         self.first = first_thought(tokenizer)
         self.parts = ThoughtParts(tokenizer, answers)
+        self.share = SHARE
 
     def logits(self, inputs: Tensor, places: Tensor) -> Tensor:
         """Scores [places, thoughts]. `inputs` are token ids [rows, length]; places count through the flattened rows."""
@@ -181,7 +194,7 @@ class Namer:
         length = inputs.shape[1]
         positions = torch.arange(length, device=inputs.device)
         hidden = body.embed_tokens(inputs)
-        hidden = torch.cat([hidden[..., : KINDS.start] + self.parts.read(inputs), hidden[..., KINDS]], -1)
+        hidden = torch.cat([hidden[..., WORDS] + self.parts.read(inputs), hidden[..., KINDS]], -1)
         cosine, sine = body.rotary_emb(hidden, positions[None])
         mask = torch.full((length, length), MASKED, device=inputs.device).triu(1)[None, None]
         layer = body.layers[0]
@@ -204,10 +217,19 @@ class Namer:
         scores = scores.masked_fill(positions > columns[:, None, None, None], MASKED)
         weights = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
         mixed = (weights @ values[rows]).flatten(1)
-        chosen = hidden[rows, columns] + attention.o_proj(mixed)
-        chosen = chosen + layer.mlp(layer.post_attention_layernorm(chosen))
+        chosen = hidden[rows, columns] + self.share * attention.o_proj(mixed)
+        chosen = chosen + self.share * layer.mlp(layer.post_attention_layernorm(chosen))
         chosen = body.norm(chosen)[:, CHOICE]
         return linear(chosen, self.model.lm_head.weight[self.first :, CHOICE] + self.parts.rows())
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Leave in the model alone what was learned."""
+        self.parts.fold(self.model)
+        second = self.model.model.layers[1]
+        for matrix in (second.self_attn.o_proj.weight, second.mlp.down_proj.weight):
+            matrix.mul_(self.share)
+        self.share = 1.0
 
     def loss(self, inputs: Tensor, places: Tensor, targets: Tensor) -> Tensor:
         """Mean cross entropy of the thoughts."""

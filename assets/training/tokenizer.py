@@ -5,7 +5,7 @@ import random
 import re
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -163,6 +163,11 @@ class Example:
         """All up to the thought of the last answer; nothing of it is learned as text."""
         length = self.starts[-1] + 2
         return Example(self.ids[:length], [False] * length, self.starts)
+
+    def with_given_thoughts(self) -> "Example":
+        """The same, but thoughts are not to be learned: nothing before them tells which they are."""
+        given = {place + 1 for place in self.starts}
+        return replace(self, learned=[learned and place not in given for place, learned in enumerate(self.learned)])
 
     def cut(self, length: int) -> "Example":
         """The first tokens alone."""

@@ -22,7 +22,7 @@ import model as models
 from batches import Batch, Diet, Examples, endless_batches, named, spoken
 from conversations import DRILL_MIXTURE, ConversationSampler
 from development import split_corpus
-from lessons import Everything, Lesson, Losses, Naming, Writing
+from lessons import Answers, Everything, Lesson, Losses, Naming, Writing
 from muon import Muon
 from self_check import check_format
 from tokenizer import ConversationEncoder, Veil, load_tokenizer, save_tokenizer, train_tokenizer
@@ -85,7 +85,7 @@ class Plan:
 
 
 DEMO_STAGES = (
-    Stage(Naming, named, Diet(ASKING, drills=0.94), 20_000_000, 3e-3, 3072, LIGHT_VEIL),
+    Stage(Naming, named, Diet(ASKING, drills=0.94), 16_000_000, 3e-3, 3072, LIGHT_VEIL),
     Stage(Writing, spoken, Diet(COPYING, drills=0.45, recitals=0.35), 7_000_000, 3e-3, 3072),
 )
 DRAFT_STAGES = (
@@ -146,8 +146,9 @@ def _running(mean: float | None, new: float | None) -> float | None:
 class Trainer:
     """Takes one model through its stages; its whole state can be saved and loaded."""
 
-    def __init__(self, plan: Plan, tokenizer: Tokenizer, device: torch.device, threads: int) -> None:
-        self.plan, self.tokenizer, self.device, self.threads = plan, tokenizer, device, threads
+    def __init__(self, plan: Plan, tokenizer: Tokenizer, answers: Answers, device: torch.device, threads: int) -> None:
+        self.plan, self.tokenizer, self.answers = plan, tokenizer, answers
+        self.device, self.threads = device, threads
         self.model = models.build(plan.shape, tokenizer, plan.tied).to(device).train()
         self.stage = -1
         self.tokens = 0
@@ -158,7 +159,7 @@ class Trainer:
 
     def _enter(self, stage: int) -> None:
         self.stage, self.tokens = stage, 0
-        self.lesson = self.plan.stages[stage].lesson(self.model, self.tokenizer)
+        self.lesson = self.plan.stages[stage].lesson(self.model, self.tokenizer, self.answers)
         matrices, others = [], []
         self.lesson.extras.to(self.device)
         torch.set_num_threads(min(self.threads, self.lesson.threads))
@@ -280,7 +281,7 @@ def train_model(
     """Train one model and export it."""
     torch.manual_seed(plan.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = Trainer(plan, tokenizer, device, arguments.threads)
+    trainer = Trainer(plan, tokenizer, sampler.thoughts.answers(), device, arguments.threads)
     checkpoint = arguments.runs / f"{plan.name}.pt"
     if arguments.resume and checkpoint.exists():
         trainer.load(checkpoint)
