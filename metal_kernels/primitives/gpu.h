@@ -45,8 +45,8 @@ struct QuantizedMatrix {
 };
 mx::array linear(const mx::array& x, const QuantizedMatrix& matrix, const std::optional<mx::array>& bias);
 
-// Row r [I] is row sources[r] of x [T, I] times matrix experts[r] of several: [R, O]. Rows that belong to one expert
-// must stand together.
+// Row r [I] is row sources[r] of x [T, I] times matrix experts[r] of several: [R, O]. Many rows take less time where
+// those of one expert stand together.
 mx::array gather_linear(const mx::array& x, const QuantizedMatrix& matrices, const mx::array& experts,
                         const mx::array& sources);
 

@@ -108,7 +108,7 @@ def test_doctor_keeps_what_it_found_until_it_is_asked_again(glasschat, monkeypat
     found = glasschat("doctor").out
     assert "as fast for 1 row" in found
     assert "as fast for 32 rows" in found
-    assert "10 verdicts in" in found
+    assert "12 verdicts in" in found
     _break(monkeypatch, "rope", "native")
     findings = {finding["subject"]: finding for finding in glasschat("doctor", "--json").json["findings"]}
     assert "our own kernel" not in findings["rope"]["detail"]  # as it was found before
