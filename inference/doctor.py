@@ -126,7 +126,9 @@ def _native_kernels() -> Finding:
     levels = ", ".join(native.supported_levels())
     detail = f"built for MLX {native.built_for}, level {native.level()} of {levels}, {native.threads()} threads"
     if native.gpu_in_use():
-        detail += "; on this GPU those for Metal are used"
+        library = native.metal_library()
+        how = f"from {Path(library).name}" if library else "compiled when they are first used"
+        detail += f"; on this GPU those for Metal are used, {how}"
     return Finding("native kernels", Status.OK, detail)
 
 

@@ -185,6 +185,12 @@ def gpu_in_use() -> bool:
     paged_attention then run there, and so do quantized_linear and gather_quantized_linear, which raise ValueError
     elsewhere."""
 
+def metal_kernels_in(directory: str, library: str) -> None:
+    """Where the sources of the Metal kernels are, and a library that was made of them before, or an empty string."""
+
+def metal_library() -> str:
+    """The path of the library of compiled kernels in use; empty where they are compiled when they are first used."""
+
 def run_launches_by(run: Callable[[MetalLaunch, list[tuple[Any, bool]]], None] | None) -> None:
     """Operations go to `run` in place of a GPU, which gets each launch with its buffers: their bytes, as numpy arrays
     of uint8, and whether the kernel writes them. It is called from another thread, and must not raise.

@@ -1,6 +1,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
 
 #include <memory>
 
@@ -48,6 +49,11 @@ void need_gpu() {
 // What only GPUs have kernels for: those of the CPU multiply packed matrices.
 void bind_gpu(nb::module_& module) {
     module.def("gpu_in_use", &gpu::in_use);
+    module.def(
+        "metal_kernels_in",
+        [](std::string directory, std::string library) { gpu::kernels_in({std::move(directory), std::move(library)}); },
+        "directory"_a, "library"_a);
+    module.def("metal_library", &gpu::library_in_use);
     module.def(
         "run_launches_by", [](nb::object run) { gpu::run_by(run.is_none() ? gpu::Runner() : calling(run)); },
         "run"_a.none());
