@@ -1,4 +1,4 @@
-"""The C++ that only Macs compile, on a device in the place of Metal's: what it binds, launches and takes libraries from."""
+"""The C++ that only Macs compile, on a stand-in for Metal: what it binds and launches, and where kernels come from."""
 
 import subprocess
 import sys
