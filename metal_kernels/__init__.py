@@ -34,6 +34,8 @@ def _load() -> tuple[ModuleType | None, str]:
     except TypeError:
         # Built with another nanobind than MLX's own: it loads, but takes mlx.core.array for a stranger.
         return None, f"the native kernels are built with a nanobind that MLX does not share; {_ADVICE}"
+    except RuntimeError as error:
+        return None, f"MLX can't compute here: {error}"
     try:
         _native.level(), _native.threads()
     except ValueError as error:  # from an environment variable

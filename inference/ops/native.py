@@ -90,7 +90,7 @@ def expert_linear(x: mx.array, experts: Experts, chosen: mx.array) -> mx.array:
     )
     if ids.size > _FEW_ROWS:
         found = found[mx.argsort(order)]
-    return found.reshape(*chosen.shape, -1)
+    return found.reshape(*chosen.shape, found.shape[-1])
 
 
 def bfloat16_expert_linear(x: mx.array, experts: Experts, chosen: mx.array) -> mx.array:

@@ -123,6 +123,17 @@ def test_doctor_without_a_compiler_says_what_is_missed(glasschat, monkeypatch):
     assert "note  C++ compiler" in outcome.out
 
 
+def test_doctor_on_a_machine_where_mlx_can_not_compute(glasschat, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("[metal::load_device] No Metal device available. This typically occurs\nelsewhere")
+
+    monkeypatch.setattr("mlx.core.zeros", fail)
+    outcome = glasschat("doctor")
+    assert outcome.code == 1
+    assert "FAIL  MLX             can't compute here: [metal::load_device] No Metal device available." in outcome.out
+    assert "Traceback" not in outcome.err
+
+
 def test_doctor_finds_a_directory_that_can_not_be_written(glasschat, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("GLASSCHAT_DATA", str(tmp_path / "file" / "data"))

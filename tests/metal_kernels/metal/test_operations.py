@@ -160,6 +160,19 @@ def test_what_the_kernels_are_not_made_for_is_said_before_anything_runs(gpu, sai
     assert not gpu.kernels
 
 
+def test_no_rows_are_no_rows(gpu):
+    none, weight = mx.zeros((0, 64)), mx.ones(64)
+    experts = _experts("f32", 4, 2, 24, 64)
+    assert native.linear(none, quantized_weight("f32", 4, 32, 8, 64)).shape == (0, 8)
+    assert native.expert_linear(none, experts, mx.zeros((0, 2), mx.int32)).shape == (0, 2, 24)
+    assert native.rms_norm(none, weight, 1e-6).shape == (0, 64)
+    assert [each.shape for each in native.add_rms_norm(none, none, weight, 1e-6)] == [(0, 64)] * 2
+    assert native.silu_mul(none, none).shape == (0, 64)
+    assert native.largest(none, 5).shape == (0, 5)
+    assert native.greedy(none).shape == (0,)
+    assert not gpu.kernels
+
+
 def test_without_a_gpu_there_are_none():
     assert not _native.gpu_in_use()
     weight = quantized_weight("f32", 4, 32, 8, 64)
