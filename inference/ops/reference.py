@@ -44,9 +44,9 @@ def expert_linear(x: mx.array, experts: Experts, chosen: mx.array) -> mx.array:
 
     Weighing and adding up the K results is the caller's. Ids are from 0 to N - 1; what others give is undefined.
     """
-    matrices = mx.stack([_matrix(matrix).astype(mx.float32) for matrix in plain_experts(experts).matrices])
-    y = matrices[chosen] @ x.astype(mx.float32)[:, None, :, None]
-    return y[..., 0].astype(x.dtype)
+    wide = x.astype(mx.float32)
+    every = [wide @ _matrix(matrix).astype(mx.float32).T for matrix in plain_experts(experts).matrices]
+    return mx.take_along_axis(mx.stack(every, axis=1), chosen[..., None], axis=1).astype(x.dtype)
 
 
 def bfloat16_expert_linear(x: mx.array, experts: Experts, chosen: mx.array) -> mx.array:
