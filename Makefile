@@ -1,6 +1,7 @@
 # make chat   install what the app needs (first time only) and start it on the demo model
 # make test   install what tests need and run all of them
 # make native compile the native kernels again, and say what is missing where that fails
+# make metallib   compile the Metal kernels beforehand, on a Mac with Xcode: for quicker first starts
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -13,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # All but the directory of the package itself, in which the build leaves its result, and what compiles for itself.
 NATIVE := $(shell find metal_kernels/*/ metal_kernels/*.cpp metal_kernels/*.txt metal_kernels/build.py -not -path '*/__pycache__*' -not -path 'metal_kernels/emulator/*')
 
-.PHONY: chat test quick check native clean
+.PHONY: chat test quick check native metallib clean
 # Two installations into one environment would get in each other's way.
 .NOTPARALLEL:
 
@@ -35,6 +36,9 @@ check: $(VENV)/.test
 native: $(VENV)/.app
 	@$(BIN)/python metal_kernels/build.py
 	@touch $(VENV)/.native
+
+metallib: $(BIN)/python
+	@$(BIN)/python metal_kernels/metallib.py
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "glasschat needs Python 3.11 or newer: set PYTHON=/path/to/python3.11"; exit 2; }
@@ -59,4 +63,4 @@ $(VENV)/.native: $(NATIVE) $(VENV)/.app
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info metal_kernels/*.so
+	rm -rf $(VENV) build dist *.egg-info metal_kernels/*.so metal_kernels/*.metallib

@@ -112,6 +112,11 @@ def _mlx() -> Finding:
         import mlx.core as mx
     except ImportError as error:
         return Finding("MLX", Status.FAIL, f"can't be imported: {error}", "install the package mlx (Linux: mlx[cpu])")
+    try:
+        mx.eval(mx.zeros(1))
+    except RuntimeError as error:  # a Mac without a GPU, where MLX's memory would be the GPU's
+        advice = "run it where there is a Metal device: some virtual machines and sandboxes have none"
+        return Finding("MLX", Status.FAIL, f"can't compute here: {str(error).splitlines()[0]}", advice)
     if mx.metal.is_available():
         return Finding("MLX", Status.OK, f"Metal on {mx.device_info()['device_name']}")
     return Finding("MLX", Status.OK, "on the CPU: no Metal device here")
@@ -126,7 +131,9 @@ def _native_kernels() -> Finding:
     levels = ", ".join(native.supported_levels())
     detail = f"built for MLX {native.built_for}, level {native.level()} of {levels}, {native.threads()} threads"
     if native.gpu_in_use():
-        detail += "; on this GPU those for Metal are used"
+        library = native.metal_library()
+        how = f"from {Path(library).name}" if library else "compiled when they are first used"
+        detail += f"; on this GPU those for Metal are used, {how}"
     return Finding("native kernels", Status.OK, detail)
 
 

@@ -6,11 +6,14 @@ Where `native` is there, `from metal_kernels import _native` is the same module 
 """
 
 import os
+from pathlib import Path
 from types import ModuleType
 
 import mlx.core as mx  # before the extension: it registers the types and loads the library that the extension needs
 
 _ADVICE = "`make native` in the source directory builds them and says what is missing"
+
+_HERE = Path(__file__).resolve().parent
 
 if _directory := os.environ.get("GLASSCHAT_NATIVE"):
     # An extension built elsewhere, with a sanitizer for example, goes before the one beside this file.
@@ -31,11 +34,23 @@ def _load() -> tuple[ModuleType | None, str]:
     except TypeError:
         # Built with another nanobind than MLX's own: it loads, but takes mlx.core.array for a stranger.
         return None, f"the native kernels are built with a nanobind that MLX does not share; {_ADVICE}"
+    except RuntimeError as error:
+        return None, f"MLX can't compute here: {error}"
     try:
         _native.level(), _native.threads()
     except ValueError as error:  # from an environment variable
         return None, f"the native kernels are off: {error}"
+    _native.metal_kernels_in(str(_HERE / "metal"), _library())
     return _native, ""
+
+
+def _library() -> str:
+    """The Metal kernels, compiled beforehand; see metallib.py. Nothing is imported or read where there is none."""
+    if not any(_HERE.glob("*.metallib")):
+        return ""
+    from metal_kernels.metallib import prebuilt
+
+    return str(prebuilt() or "")
 
 
 native, why_missing = _load()

@@ -88,6 +88,13 @@ def int8_linear(x: mx.array, matrix: PackedMatrix) -> mx.array:
     Raises ValueError like `packed_linear`, and for a matrix that is not quantized.
     """
 
+def expert_linear(x: mx.array, experts: Sequence[PackedMatrix], chosen: mx.array, activations: str) -> mx.array:
+    """x [T, I], each row times the matrices [O, I] of the experts that `chosen` [T, K] names: [T, K, O] in x's type.
+
+    `activations` are exact, or rounded to bfloat16 or int8 first. Raises ValueError for shapes and types that do not
+    belong together. What is chosen but no expert gives rows of NaN.
+    """
+
 class Layout:
     """Where the tokens of a step stand: B sequences one after another, each with a row of the block table."""
 
@@ -117,6 +124,9 @@ def paged_attention(
 
 def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
     """x [T, E] over the root of its mean square, times weight [E]. Raises ValueError for other shapes and types."""
+
+def add_rms_norm(x: mx.array, added: mx.array, weight: mx.array, eps: float) -> tuple[mx.array, mx.array]:
+    """The normalized sum of x and `added`, both [T, E], and that sum. Raises ValueError for other shapes and types."""
 
 def rope(x: mx.array, positions: mx.array, theta: float) -> mx.array:
     """x [T, H, D] turned by positions [T]. Raises ValueError for other shapes and types, and an odd D."""
@@ -171,8 +181,15 @@ def decoder_layer(
     """
 
 def gpu_in_use() -> bool:
-    """Whether operations go to a Metal GPU: rms_norm, rope, silu_mul, largest, greedy, write_kv and paged_attention
-    then run there, and so do the next three, which raise ValueError elsewhere."""
+    """Whether operations go to a Metal GPU: rms_norm, add_rms_norm, rope, silu_mul, largest, greedy, write_kv and
+    paged_attention then run there, and so do quantized_linear and gather_quantized_linear, which raise ValueError
+    elsewhere."""
+
+def metal_kernels_in(directory: str, library: str) -> None:
+    """Where the sources of the Metal kernels are, and a library that was made of them before, or an empty string."""
+
+def metal_library() -> str:
+    """The path of the library of compiled kernels in use; empty where they are compiled when they are first used."""
 
 def run_launches_by(run: Callable[[MetalLaunch, list[tuple[Any, bool]]], None] | None) -> None:
     """Operations go to `run` in place of a GPU, which gets each launch with its buffers: their bytes, as numpy arrays
@@ -205,11 +222,8 @@ def gather_quantized_linear(
 ) -> mx.array:
     """Row r of [R, O] is row sources[r] of x [T, I] times matrix experts[r] of several [experts, O, I].
 
-    Rows of one expert must stand together. Raises ValueError like quantized_linear.
+    Many rows take less time where those of one expert stand together. Raises ValueError like quantized_linear.
     """
-
-def add_rms_norm(x: mx.array, added: mx.array, weight: mx.array, eps: float) -> tuple[mx.array, mx.array]:
-    """The normalized sum of x and `added` [T, E], and the sum. Raises ValueError for other shapes and types."""
 
 class MetalLaunch:
     """How a kernel is launched: metal/launches.h."""

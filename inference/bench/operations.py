@@ -115,6 +115,8 @@ def _arrays(values: Iterable[Any]) -> list[mx.array]:
     for value in values:
         if isinstance(value, mx.array):
             arrays.append(value)
+        elif isinstance(value, tuple):
+            arrays += _arrays(value)
         elif isinstance(value, PagedKV):
             arrays += value.arrays
     return arrays

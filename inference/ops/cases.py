@@ -6,7 +6,7 @@ Every operation has two steps to compute: a decode, of one token, and a prefill,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -15,9 +15,10 @@ import numpy as np
 
 from inference.ops.decoder_layer import LayerWeights
 from inference.ops.demands import Demands
+from inference.ops.experts import Experts, StackedExperts
 from inference.ops.kv_store import FLOATS, INTEGERS, KVStore, to_groups
 from inference.ops.paged import PagedKV, RaggedLayout
-from inference.ops.table import LAYER, OPERATIONS, arranged
+from inference.ops.table import LAYER, OPERATIONS, arranged, arranged_experts
 from inference.ops.weights import DenseWeight, QuantizedWeight, Weight
 
 Operation = Callable[..., Any]
@@ -26,6 +27,7 @@ Thunk = Callable[[], list[mx.array]]
 
 _BLOCK = 16
 _EPS, _THETA = 1e-6, 1e6
+_EXPERTS, _CHOSEN = 4, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,10 @@ class _Inputs:
     def matrix(self, seed: int, outputs: int, inputs: int, kind: tuple[int, int]) -> Weight:
         return _ordered(seed, outputs, inputs, kind, self.demands.dtype, self.order)
 
+    def experts(self, seed: int, outputs: int, inputs: int, kind: tuple[int, int]) -> Experts:
+        """Some matrices of a kind. What counts of experts is that rows go to different ones."""
+        return _ordered_experts(seed, outputs, inputs, kind, self.demands.dtype, self.order)
+
     def cache(self) -> PagedKV:
         """A pool of random keys and values, that nothing else holds."""
         shape = (self.step.blocks, _BLOCK, self.demands.kv_heads, self.demands.head_size)
@@ -133,16 +139,35 @@ def _ordered(seed: int, outputs: int, inputs: int, kind: tuple[int, int], dtype:
     return weight
 
 
+@cache
+def _ordered_experts(seed: int, outputs: int, inputs: int, kind: tuple[int, int], dtype: str, order: str) -> Experts:
+    stacked = replace(_weight(seed, _EXPERTS * outputs, inputs, kind, dtype), bias=None)
+    experts = arranged_experts(StackedExperts(stacked, _EXPERTS), order)
+    if isinstance(experts, StackedExperts):
+        mx.eval(experts.stacked.arrays)
+    return experts
+
+
 def forget_weights() -> None:
     """Let go of what the cases of one model share."""
     _weight.cache_clear()
     _ordered.cache_clear()
+    _ordered_experts.cache_clear()
 
 
 def _linear(inputs: _Inputs, compute: Operation) -> Thunk:
     demands = inputs.demands
     x, matrices = inputs.rows(3, demands.hidden), inputs.matrices(11, 2 * demands.inner, demands.hidden)
     return lambda: [compute(x, matrix) for matrix in matrices]
+
+
+def _expert_linear(inputs: _Inputs, compute: Operation) -> Thunk:
+    demands, numbers = inputs.demands, np.random.default_rng(12)
+    x = inputs.rows(3, demands.hidden)
+    experts = [inputs.experts(13, demands.inner, demands.hidden, kind) for kind in demands.matrices]
+    ranks = numbers.random((inputs.step.rows, _EXPERTS)).argsort(axis=-1)
+    chosen = _ready(mx.array(ranks[:, :_CHOSEN].astype(np.int32)))
+    return lambda: [compute(x, each, chosen) for each in experts]
 
 
 def _embedding(inputs: _Inputs, compute: Operation) -> Thunk:
@@ -156,6 +181,12 @@ def _rms_norm(inputs: _Inputs, compute: Operation) -> Thunk:
     hidden = inputs.demands.hidden
     x, weight = inputs.rows(3, hidden), inputs.vector(4, hidden)
     return lambda: [compute(x, weight, _EPS)]
+
+
+def _add_rms_norm(inputs: _Inputs, compute: Operation) -> Thunk:
+    hidden = inputs.demands.hidden
+    x, added, weight = inputs.rows(3, hidden), inputs.rows(5, hidden), inputs.vector(4, hidden)
+    return lambda: list(compute(x, added, weight, _EPS))
 
 
 def _rope(inputs: _Inputs, compute: Operation) -> Thunk:
@@ -232,8 +263,10 @@ def _greedy(inputs: _Inputs, compute: Operation) -> Thunk:
 
 _CASES: Mapping[str, Callable[[_Inputs, Operation], Thunk]] = {
     "linear": _linear,
+    "expert_linear": _expert_linear,
     "embedding": _embedding,
     "rms_norm": _rms_norm,
+    "add_rms_norm": _add_rms_norm,
     "rope": _rope,
     "silu_mul": _silu_mul,
     "write_kv": _write_kv,
@@ -246,8 +279,10 @@ assert _CASES.keys() == OPERATIONS.keys()
 
 CONCERNS: Mapping[str, tuple[str, ...]] = {
     "linear": ("hidden", "inner", "matrices", "dtype", "activations"),
+    "expert_linear": ("hidden", "inner", "matrices", "dtype", "activations"),
     "embedding": ("hidden", "inner", "matrices", "dtype"),
     "rms_norm": ("hidden", "dtype"),
+    "add_rms_norm": ("hidden", "dtype"),
     "rope": ("heads", "kv_heads", "head_size", "dtype"),
     "silu_mul": ("inner", "dtype"),
     "write_kv": ("kv_heads", "head_size", "dtype", "kv"),

@@ -76,6 +76,7 @@ class Parts:
 
     linear: Callable[[mx.array, Weight], mx.array]
     rms_norm: Callable[[mx.array, mx.array, float], mx.array]
+    add_rms_norm: Callable[[mx.array, mx.array, mx.array, float], tuple[mx.array, mx.array]]
     rope: Callable[[mx.array, mx.array, float], mx.array]
     silu_mul: Callable[[mx.array, mx.array], mx.array]
     write_kv: Callable[[PagedKV, int, mx.array, mx.array, RaggedLayout], None]
@@ -84,8 +85,9 @@ class Parts:
 
 def by_parts(ops: Parts, x: mx.array, weights: LayerWeights, layer: int, kv: PagedKV, layout: RaggedLayout) -> mx.array:
     """x [T, E] to [T, E]; puts this step's keys and values into layer number `layer` of the cache."""
-    x = x + _attention(ops, ops.rms_norm(x, weights.attention_norm, weights.eps), weights, layer, kv, layout)
-    return x + _mlp(ops, ops.rms_norm(x, weights.mlp_norm, weights.eps), weights)
+    attended = _attention(ops, ops.rms_norm(x, weights.attention_norm, weights.eps), weights, layer, kv, layout)
+    normed, x = ops.add_rms_norm(x, attended, weights.mlp_norm, weights.eps)
+    return x + _mlp(ops, normed, weights)
 
 
 def _attention(

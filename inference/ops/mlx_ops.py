@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from inference.ops.experts import Experts, plain_experts
 from inference.ops.kv_store import GroupedStore, KVStore, arrays_of, take_blocks, to_groups
 from inference.ops.packing import plain, plain_rows
 from inference.ops.paged import AttentionGroup, PagedKV, RaggedLayout
@@ -36,6 +37,31 @@ def int8_linear(x: mx.array, weight: Weight) -> mx.array:
     return linear(to_int8(x, weight.group_size), weight).astype(x.dtype)
 
 
+def expert_linear(x: mx.array, experts: Experts, chosen: mx.array) -> mx.array:
+    experts = plain_experts(experts)
+    kind, parts, dtype = experts.stacked, experts.parts(), x.dtype
+    if dtype != mx.float32 and runs_on_cpu():
+        # There MLX's products of floats by expert take float32 alone; of integers, see _quantized_matmul.
+        x, *parts = (a if a.dtype == mx.uint32 else a.astype(mx.float32) for a in (x, *parts))
+    rows = x[:, None, None, :]
+    if isinstance(kind, QuantizedWeight):
+        words, scales, biases = parts
+        y = mx.gather_qmm(rows, words, scales, biases, None, chosen, True, kind.group_size, kind.bits)
+    else:
+        y = mx.gather_mm(rows, parts[0].swapaxes(-1, -2), rhs_indices=chosen)
+    return y[:, :, 0].astype(dtype)
+
+
+def bfloat16_expert_linear(x: mx.array, experts: Experts, chosen: mx.array) -> mx.array:
+    return expert_linear(to_bfloat16(x), experts, chosen).astype(x.dtype)
+
+
+def int8_expert_linear(x: mx.array, experts: Experts, chosen: mx.array) -> mx.array:
+    kind = plain_experts(experts).stacked
+    rounded = to_int8(x, kind.group_size) if isinstance(kind, QuantizedWeight) else x
+    return expert_linear(rounded, experts, chosen).astype(x.dtype)
+
+
 def _quantized_matmul(x: mx.array, weight: QuantizedWeight) -> mx.array:
     scales, biases, dtype = weight.scales, weight.biases, x.dtype
     if dtype != mx.float32 and runs_on_cpu():
@@ -55,6 +81,11 @@ def embedding(ids: mx.array, weight: Weight) -> mx.array:
 
 def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
     return mx.fast.rms_norm(x, weight, eps)
+
+
+def add_rms_norm(x: mx.array, added: mx.array, weight: mx.array, eps: float) -> tuple[mx.array, mx.array]:
+    total = x + added
+    return mx.fast.rms_norm(total, weight, eps), total
 
 
 def rope(x: mx.array, positions: mx.array, theta: float) -> mx.array:

@@ -14,10 +14,12 @@ import mlx.core as mx
 import metal_kernels
 from inference.ops import mlx_ops
 from inference.ops.decoder_layer import LayerWeights
+from inference.ops.experts import Experts, pack_experts, plain_experts
 from inference.ops.kv_store import GroupedStore, KVStore, arrays_of
 from inference.ops.packing import pack, plain
 from inference.ops.packing import why_missing as why_missing_on_cpu
 from inference.ops.paged import PagedKV, RaggedLayout
+from inference.ops.rounding import PRODUCTS
 from inference.ops.weights import DenseWeight, Weight
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ else:
 _CPU_ALONE = ("embedding", "decoder_layer")
 _MOST_SORTED = 1024
 """Numbers of a row that the GPU's kernel puts in order."""
+_FEW_ROWS = 8
+"""Up to this many rows, the GPU's kernel has one to a threadgroup, and no use for those of an expert side by side."""
 
 
 def on_gpu() -> bool:
@@ -45,9 +49,9 @@ def why_missing(operation: str, activations: str, quantized: bool) -> str:
         return why_missing_on_cpu()
     if operation in _CPU_ALONE:
         return f"our own kernel of {operation} is for the CPU alone"
-    if operation == "linear" and activations != "exact":
+    if operation in PRODUCTS and activations != "exact":
         return f"our own kernel for {activations} activations is for the CPU alone"
-    if operation == "linear" and not quantized:
+    if operation in PRODUCTS and not quantized:
         return "our own kernel on the GPU is for quantized matrices, and this model has none"
     return ""
 
@@ -71,12 +75,47 @@ def int8_linear(x: mx.array, weight: Weight) -> mx.array:
     return native.int8_linear(x, matrix) if matrix.group_size else native.packed_linear(x, matrix)
 
 
+def expert_linear(x: mx.array, experts: Experts, chosen: mx.array) -> mx.array:
+    if not on_gpu():
+        return _packed_expert_linear(x, experts, chosen, "exact")
+    stacked = plain_experts(experts)
+    kind, count = stacked.stacked, chosen.shape[-1]
+    if isinstance(kind, DenseWeight):
+        return mlx_ops.expert_linear(x, stacked, chosen)
+    ids = chosen.reshape(-1)
+    order = mx.argsort(ids) if ids.size > _FEW_ROWS else mx.arange(ids.size)
+    words, scales, biases = stacked.parts()
+    found = native.gather_quantized_linear(
+        x, words, scales, biases, kind.bits, kind.group_size, ids[order], order // count
+    )
+    if ids.size > _FEW_ROWS:
+        found = found[mx.argsort(order)]
+    return found.reshape(*chosen.shape, found.shape[-1])
+
+
+def bfloat16_expert_linear(x: mx.array, experts: Experts, chosen: mx.array) -> mx.array:
+    return _packed_expert_linear(x, experts, chosen, "bfloat16")
+
+
+def int8_expert_linear(x: mx.array, experts: Experts, chosen: mx.array) -> mx.array:
+    return _packed_expert_linear(x, experts, chosen, "int8")
+
+
+def _packed_expert_linear(x: mx.array, experts: Experts, chosen: mx.array, activations: str) -> mx.array:
+    matrices = [weight.matrix for weight in pack_experts(experts).matrices]
+    return native.expert_linear(x, matrices, chosen, activations)
+
+
 def embedding(ids: mx.array, weight: Weight) -> mx.array:
     return native.take_rows(pack(weight).matrix, ids, weight.dtype)
 
 
 def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
     return native.rms_norm(x, weight, eps)
+
+
+def add_rms_norm(x: mx.array, added: mx.array, weight: mx.array, eps: float) -> tuple[mx.array, mx.array]:
+    return native.add_rms_norm(x, added, weight, eps)
 
 
 def rope(x: mx.array, positions: mx.array, theta: float) -> mx.array:

@@ -19,6 +19,7 @@ from inference.ops.agreement import against_reference
 from inference.ops.cases import CONCERNS, STEPS, Step, Thunk, forget_weights, prepared
 from inference.ops.decoder_layer import Parts, by_parts
 from inference.ops.demands import Demands
+from inference.ops.rounding import PRODUCTS
 from inference.ops.table import LAYER, OPERATIONS, PARTS, Merit, OpTable, function, out_of_reach
 from inference.ops.verdicts import Race, Verdict, verdicts
 
@@ -74,7 +75,7 @@ def _look(operation: str, demands: Demands, found: Mapping[str, Verdict]) -> Ver
         best = {part: "native" if found[part].earns else "mlx" for part in PARTS}
         theirs = partial(by_parts, Parts(**{p: function(p, best[p], demands.activations) for p in PARTS}))
     # In a model it finds the weights as those want them that multiply by them.
-    order = "native" if operation != "linear" and "linear" in found and found["linear"].earns else "mlx"
+    order = "native" if operation not in PRODUCTS and "linear" in found and found["linear"].earns else "mlx"
     today = datetime.date.today().isoformat()
     try:
         thunks = {step: prepared(operation, step, demands, native, "native") for step in STEPS}

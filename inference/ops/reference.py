@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from inference.ops.experts import Experts, plain_experts
 from inference.ops.kv_store import GroupedStore, KVStore, take_blocks, to_groups
 from inference.ops.packing import plain, plain_rows
 from inference.ops.paged import PagedKV, RaggedLayout
@@ -38,6 +39,28 @@ def int8_linear(x: mx.array, weight: Weight) -> mx.array:
     return linear(to_int8(x, matrix.group_size), matrix).astype(x.dtype)
 
 
+def expert_linear(x: mx.array, experts: Experts, chosen: mx.array) -> mx.array:
+    """x [T, I], each row times the matrices of the K experts that `chosen` [T, K] names: [T, K, O].
+
+    Weighing and adding up the K results is the caller's. Ids are from 0 to N - 1; what others give is undefined.
+    """
+    wide = x.astype(mx.float32)
+    every = [wide @ _matrix(matrix).astype(mx.float32).T for matrix in plain_experts(experts).matrices]
+    return mx.take_along_axis(mx.stack(every, axis=1), chosen[..., None], axis=1).astype(x.dtype)
+
+
+def bfloat16_expert_linear(x: mx.array, experts: Experts, chosen: mx.array) -> mx.array:
+    """The same with x rounded to bfloat16."""
+    return expert_linear(to_bfloat16(x), experts, chosen).astype(x.dtype)
+
+
+def int8_expert_linear(x: mx.array, experts: Experts, chosen: mx.array) -> mx.array:
+    """The same with x rounded to int8, as in `int8_linear`, where the matrices are quantized."""
+    stacked = plain_experts(experts).stacked
+    rounded = to_int8(x, stacked.group_size) if isinstance(stacked, QuantizedWeight) else x
+    return expert_linear(rounded, experts, chosen).astype(x.dtype)
+
+
 def embedding(ids: mx.array, weight: Weight) -> mx.array:
     """Rows `ids` [T] of the matrix [V, E]: [T, E]."""
     places, weight = plain_rows(ids, weight)
@@ -49,6 +72,12 @@ def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
     wide = x.astype(mx.float32)
     mean_square = mx.mean(wide * wide, axis=-1, keepdims=True)
     return (wide * mx.rsqrt(mean_square + eps) * weight.astype(mx.float32)).astype(x.dtype)
+
+
+def add_rms_norm(x: mx.array, added: mx.array, weight: mx.array, eps: float) -> tuple[mx.array, mx.array]:
+    """The normalized sum of x and `added`, both [T, E], and that sum, which is rounded first: a residual's end."""
+    total = x + added
+    return rms_norm(total, weight, eps), total
 
 
 def rope(x: mx.array, positions: mx.array, theta: float) -> mx.array:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+PRODUCTS = ("linear", "expert_linear")
+"""The operations that multiply by weights, and whose activations may be rounded."""
+
 
 def to_bfloat16(x: mx.array) -> mx.array:
     """x [..., I] as the nearest float32 numbers that bfloat16 can hold."""

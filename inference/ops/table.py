@@ -13,7 +13,9 @@ import metal_kernels
 from inference.errors import ConfigError
 from inference.ops import mlx_ops, native, packing, reference
 from inference.ops.decoder_layer import LayerWeights, Parts, by_parts
+from inference.ops.experts import Experts, pack_experts, plain_experts
 from inference.ops.paged import PagedKV, RaggedLayout
+from inference.ops.rounding import PRODUCTS
 from inference.ops.weights import Weight, arrange
 from inference.protocol import ACTIVATIONS
 
@@ -44,8 +46,10 @@ OPERATIONS: Mapping[str, Operation] = {
     name: _operation(name, doc)
     for name, doc in {
         "linear": "multiply by a weight matrix, dense or quantized, and add its bias",
+        "expert_linear": "multiply each row by the matrices of the experts that were chosen for it",
         "embedding": "look up the rows of tokens in the embedding matrix",
         "rms_norm": "scale each row to unit mean square",
+        "add_rms_norm": "add a residual, and scale each row of the sum",
         "rope": "turn queries and keys by their position",
         "silu_mul": "SwiGLU's gate: silu(gate) * up",
         "write_kv": "put this step's keys and values into their slots of the KV cache",
@@ -66,8 +70,8 @@ def function(operation: str, implementation: str, activations: str = "exact") ->
         return partial(OPERATIONS[LAYER].implementations["native"], activations=activations)
     if operation == LAYER:
         return partial(by_parts, Parts(**{part: function(part, implementation, activations) for part in PARTS}))
-    if operation == "linear" and activations != "exact":
-        rounding: Callable[..., Any] = getattr(_MODULES[implementation], f"{activations}_linear")
+    if operation in PRODUCTS and activations != "exact":
+        rounding: Callable[..., Any] = getattr(_MODULES[implementation], f"{activations}_{operation}")
         return rounding
     return OPERATIONS[operation].implementations[implementation]
 
@@ -75,6 +79,13 @@ def function(operation: str, implementation: str, activations: str = "exact") ->
 def arranged(weight: Weight, implementation: str) -> Weight:
     """The same weight in the order in memory that an implementation of `linear` reads fastest."""
     return _placed(weight, implementation == "native" and not native.on_gpu())
+
+
+def arranged_experts(experts: Experts, implementation: str) -> Experts:
+    """The same for the matrices of `expert_linear`."""
+    if implementation == "native" and not native.on_gpu():
+        return pack_experts(experts)
+    return plain_experts(experts)
 
 
 def _placed(weight: Weight, packed: bool) -> Weight:
@@ -120,6 +131,7 @@ class OpChoice:
 class OpTable(Parts):
     """One callable for each operation; see `reference` for what each computes. Immutable: choose anew with `select`."""
 
+    expert_linear: Callable[[mx.array, Experts, mx.array], mx.array]
     embedding: Callable[[mx.array, Weight], mx.array]
     decoder_layer: Callable[[mx.array, LayerWeights, int, PagedKV, RaggedLayout], mx.array]
     largest: Callable[[mx.array, int], mx.array]

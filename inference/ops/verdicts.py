@@ -191,6 +191,7 @@ def origin() -> dict[str, str]:
         "device": processor_name() if cpu else str(mx.device_info()["device_name"]),
         # Apple calls a processor and its GPU the same.
         "kernels": "GPU" if on_gpu() else "CPU",
+        "library": Path(native.metal_library()).name if on_gpu() and native else "",
         # Its compiler makes a GPU's programs of the kernels.
         "system": platform.release() if on_gpu() else "",
         "cores": str(core_count()),

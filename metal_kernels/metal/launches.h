@@ -49,7 +49,8 @@ struct QuantizedShape {
     int outputs;
     int inputs;
     bool bias = false;
-    bool gather = false;  // row r is row sources[r] of x times matrix experts[r] of several; experts must be in order
+    bool gather = false;  // row r is row sources[r] of x times matrix experts[r] of several; those of one expert are
+                          // best side by side
 };
 
 // With more than one split, `multiply` writes floats [splits, rows, outputs] instead of y, and `sum` follows. Its

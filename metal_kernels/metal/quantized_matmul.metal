@@ -6,8 +6,8 @@
 // smaller does 32; the smaller fills more of the GPU when there is little to do (the tiling of MLX's qmm and of
 // llama.cpp).
 //
-// With kGather, row r takes row sources[r] of x and matrix experts[r]. Rows are in the order of their experts: a
-// threadgroup goes through the runs of one expert among its rows (after MLX's gather_qmm for sorted indices).
+// With kGather, row r takes row sources[r] of x and matrix experts[r]. A threadgroup goes through the runs of one expert
+// among its rows, which are best as few as can be (after MLX's gather_qmm for sorted indices).
 #include "quantized.h"
 
 constant constexpr int kColumns = 32;  // at a time: no group is smaller

@@ -1,7 +1,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
-#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
 
 #include <memory>
 
@@ -46,9 +46,14 @@ void need_gpu() {
 
 }  // namespace
 
-// What only GPUs have kernels for: CPU kernels multiply packed matrices, and add where they normalize a whole layer.
+// What only GPUs have kernels for: those of the CPU multiply packed matrices.
 void bind_gpu(nb::module_& module) {
     module.def("gpu_in_use", &gpu::in_use);
+    module.def(
+        "metal_kernels_in",
+        [](std::string directory, std::string library) { gpu::kernels_in({std::move(directory), std::move(library)}); },
+        "directory"_a, "library"_a);
+    module.def("metal_library", &gpu::library_in_use);
     module.def(
         "run_launches_by", [](nb::object run) { gpu::run_by(run.is_none() ? gpu::Runner() : calling(run)); },
         "run"_a.none());
@@ -69,13 +74,6 @@ void bind_gpu(nb::module_& module) {
             return gpu::gather_linear(x, {words, scales, biases, bits, group_size}, experts, sources);
         },
         "x"_a, "words"_a, "scales"_a, "biases"_a, "bits"_a, "group_size"_a, "experts"_a, "sources"_a);
-    module.def(
-        "add_rms_norm",
-        [](const mlx::core::array& x, const mlx::core::array& added, const mlx::core::array& weight, float eps) {
-            need_gpu();
-            return gpu::add_rms_norm(x, added, weight, eps);
-        },
-        "x"_a, "added"_a, "weight"_a, "eps"_a);
 }
 
 }  // namespace glasschat

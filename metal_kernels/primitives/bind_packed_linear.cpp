@@ -1,8 +1,11 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string_view.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
+#include "primitives/expert_linear.h"
 #include "primitives/packed_linear.h"
 
 namespace nb = nanobind;
@@ -33,6 +36,12 @@ void bind_packed_linear(nb::module_& module) {
         "int8_linear",
         [](const mx::array& x, const Matrix& matrix) { return packed_linear(x, matrix, Rounding::int8); }, "x"_a,
         "matrix"_a);
+    module.def(
+        "expert_linear",
+        [](const mx::array& x, std::vector<Matrix> experts, const mx::array& chosen, std::string_view activations) {
+            return expert_linear(x, std::move(experts), chosen, rounding_named(activations));
+        },
+        "x"_a, "experts"_a, "chosen"_a, "activations"_a);
 }
 
 }  // namespace glasschat

@@ -7,10 +7,12 @@
 
 #include <functional>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "metal/launches.h"
+#include "metal/source.h"
 #include "mlx/array.h"
 #include "mlx/primitives.h"
 #include "primitives/paged_attention.h"
@@ -22,6 +24,13 @@ namespace mx = mlx::core;
 // Whether operations go to a GPU: it is MLX's default device, and this extension was built where MLX has Metal. Or to
 // what runs launches in its place.
 bool in_use();
+
+// Where the kernels are; until it is called, nowhere.
+void kernels_in(metal::Place place);
+
+// The library of compiled kernels in use, with its path; empty where kernels are compiled when they are first used:
+// there is no library, or this system does not take it.
+std::string library_in_use();
 
 // A buffer of a launch, and whether the kernel writes it.
 struct Memory {
@@ -45,8 +54,8 @@ struct QuantizedMatrix {
 };
 mx::array linear(const mx::array& x, const QuantizedMatrix& matrix, const std::optional<mx::array>& bias);
 
-// Row r [I] is row sources[r] of x [T, I] times matrix experts[r] of several: [R, O]. Rows that belong to one expert
-// must stand together.
+// Row r [I] is row sources[r] of x [T, I] times matrix experts[r] of several: [R, O]. Many rows take less time where
+// those of one expert stand together.
 mx::array gather_linear(const mx::array& x, const QuantizedMatrix& matrices, const mx::array& experts,
                         const mx::array& sources);
 

@@ -11,9 +11,6 @@
 #include "primitives/gpu.h"
 
 #ifdef _METAL_
-#include <dlfcn.h>
-
-#include "metal/source.h"
 #include "mlx/backend/metal/device.h"
 #include "mlx/backend/metal/metal.h"
 #endif
@@ -25,6 +22,11 @@ namespace {
 Runner& runner() {
     static auto* const set = new Runner;  // until the process ends: what it calls may be gone before
     return *set;
+}
+
+metal::Place& kernels() {
+    static metal::Place place;
+    return place;
 }
 
 void encode_for_runner(const mx::Stream& stream, const metal::Launch& launch, const std::vector<Bound>& buffers) {
@@ -47,32 +49,45 @@ void run_by(Runner new_runner) {
     runner() = std::move(new_runner);
 }
 
+void kernels_in(metal::Place place) {
+    kernels() = std::move(place);
+}
+
 #ifdef _METAL_
 
 namespace {
 
-// The kernels stand beside this extension.
-std::string directory() {
-    Dl_info found;
-    if (!dladdr(reinterpret_cast<const void*>(&in_use), &found)) {
-        throw std::runtime_error("the Metal kernels' sources can't be found: the extension does not know where it is");
+// The library of compiled kernels, loaded once a process; null where there is none. One that this system does not take,
+// such as one for a newer system, is as good as none.
+MTL::Library* prebuilt(mx::metal::Device& device) {
+    std::string& path = kernels().library;
+    if (path.empty()) {
+        return nullptr;
     }
-    const std::string file = found.dli_fname;
-    return file.substr(0, file.rfind('/') + 1) + "metal";
+    try {
+        return device.get_library("glasschat", path);
+    } catch (const std::exception&) {
+        path.clear();
+        return nullptr;
+    }
 }
 
-// A kernel with its function constants, compiled once a process.
+// A kernel with its function constants, made once a process.
 MTL::ComputePipelineState* pipeline(const mx::Stream& stream, metal::Type type, const metal::Launch& launch) {
     mx::metal::Device& device = mx::metal::device(stream.device);
-    const auto text = [&] { return metal::source(directory(), launch.file, type); };
-    MTL::Library* library = device.get_library("glasschat_" + launch.file + "_" + metal::name(type), text);
+    MTL::Library* library = prebuilt(device);
+    if (!library) {
+        const auto text = [&] { return metal::source(kernels().directory, launch.file, type); };
+        library = device.get_library("glasschat_" + launch.file + "_" + metal::name(type), text);
+    }
     std::string name = launch.kernel;
     mx::metal::MTLFCList constants;
     // Metal reads them from where they are: a bool is one byte, and `launch` outlives the call.
     const auto flags = std::make_unique<bool[]>(launch.constants.size());
     for (size_t i = 0; i < launch.constants.size(); i++) {
         const metal::Constant& constant = launch.constants[i];
-        name += "_" + std::to_string(constant.index) + "=" + std::to_string(constant.value);
+        // As an identifier, which it is to Metal.
+        name += "_c" + std::to_string(constant.index) + "_" + std::to_string(constant.value);
         flags[i] = constant.value != 0;
         const void* value = constant.is_bool ? static_cast<const void*>(&flags[i]) : &constant.value;
         const MTL::DataType kind = constant.is_bool ? MTL::DataType::DataTypeBool : MTL::DataType::DataTypeInt;
@@ -86,6 +101,13 @@ MTL::Size size(const std::array<uint32_t, 3>& extent) {
 }
 
 }  // namespace
+
+std::string library_in_use() {
+    if (runner()) {
+        return {};
+    }
+    return prebuilt(mx::metal::device(mx::Device::gpu)) ? kernels().library : std::string();
+}
 
 bool in_use() {
     return runner() || (mx::metal::is_available() && mx::default_device() == mx::Device(mx::Device::gpu));
@@ -127,6 +149,10 @@ void keep(const mx::Stream& stream, std::vector<mx::array> arrays) {
 }
 
 #else
+
+std::string library_in_use() {
+    return {};
+}
 
 bool in_use() {
     return static_cast<bool>(runner());

@@ -91,6 +91,9 @@ mx::array multiplied(const mx::array& x, const QuantizedMatrix& m, const std::op
     need(m.scales.dtype() == x.dtype() && m.biases.dtype() == x.dtype(), "scales and biases are of x's type");
     const int rows = gathered ? gathered->experts.shape(0) : static_cast<int>(x.size() / inputs);
     const int outputs = shape.back();
+    if (rows == 0) {
+        return mx::zeros(std::move(shape), x.dtype(), stream());
+    }
     const metal::QuantizedPlan plan = metal::quantized(
         {type, m.bits, m.group, rows, outputs, inputs, bias.has_value(), gathered.has_value()});
     // x may have more dimensions than `ready` takes.
@@ -162,6 +165,9 @@ std::pair<mx::array, mx::array> add_rms_norm(const mx::array& x, const mx::array
     need_norm(x, weight);
     need(added.shape() == x.shape() && added.dtype() == x.dtype(), "what is added is of the rows' shape and type");
     const metal::Type type = type_of(x.dtype(), "rows");
+    if (x.shape(0) == 0) {
+        return {x, x};
+    }
     const int width = x.shape(1);
     const std::vector<Step> steps{
         {metal::rms_norm(type, x.shape(0), width, width, eps, true), {in(0), in(1), in(2), out(0), out(1)}}};
@@ -197,12 +203,18 @@ mx::array silu_mul(const mx::array& gate, const mx::array& up) {
 // Which of the sources' types these two are compiled with is the same to them.
 mx::array largest(const mx::array& x, int count) {
     need_logits(x);
+    if (x.shape(0) == 0) {
+        return mx::zeros({0, count}, mx::uint32, stream());
+    }
     return launched("Largest", metal::Type::f32, metal::largest(x.shape(0), x.shape(1), count), {in(0), out(0)},
                     {x.shape(0), count}, mx::uint32, {x});
 }
 
 mx::array greedy(const mx::array& x) {
     need_logits(x);
+    if (x.shape(0) == 0) {
+        return mx::zeros({0}, mx::uint32, stream());
+    }
     return launched("Greedy", metal::Type::f32, metal::argmax(x.shape(0), x.shape(1), x.shape(1), false, false),
                     {in(0), in(0), in(0), in(0), out(0)}, {x.shape(0)}, mx::uint32, {x});
 }

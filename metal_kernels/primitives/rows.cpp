@@ -94,6 +94,39 @@ class RMSNorm : public OfRows {
     float eps_;
 };
 
+// Inputs without gaps: x, what is added, the weight. Outputs: the normalized sum, the sum.
+class AddRMSNorm : public CpuPrimitive {
+  public:
+    AddRMSNorm(mx::Stream stream, float eps) : CpuPrimitive(stream), eps_(eps) {}
+    const char* name() const override { return "AddRMSNorm"; }
+
+    void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
+        mx::cpu::CommandEncoder& encoder = mx::cpu::get_command_encoder(stream());
+        for (mx::array& out : outputs) {
+            out.set_data(mx::allocator::malloc(out.nbytes()));
+            encoder.set_output_array(out);
+        }
+        for (const mx::array& input : inputs) {
+            encoder.set_input_array(input);
+        }
+        const mx::array &x = inputs[0], &weight = inputs[2];
+        const cpu::NormTask task{{x.data<void>(), x.shape(1)},
+                                 weight.data<void>(),
+                                 outputs[0].data<void>(),
+                                 float_type(x.dtype(), "rows"),
+                                 float_type(weight.dtype(), "a weight"),
+                                 x.shape(0),
+                                 x.shape(1),
+                                 eps_,
+                                 inputs[1].data<void>(),
+                                 outputs[1].data<void>()};
+        encoder.dispatch([task] { cpu::rms_norm(task); });
+    }
+
+  private:
+    float eps_;
+};
+
 class RoPE : public OfRows {
   public:
     RoPE(mx::Stream stream, float theta) : OfRows(stream), theta_(theta) {}
@@ -125,16 +158,35 @@ class SiluMul : public OfRows {
     }
 };
 
+void need_norm(const mx::array& x, const mx::array& weight) {
+    need(x.ndim() == 2 && weight.ndim() == 1 && weight.shape(0) == x.shape(1), "rows are [T, E], their weight is [E]");
+    float_type(x.dtype(), "rows");
+    float_type(weight.dtype(), "a weight");
+}
+
 }  // namespace
 
 mx::array rms_norm(const mx::array& x, const mx::array& weight, float eps) {
     if (gpu::in_use()) {
         return gpu::rms_norm(x, weight, eps);
     }
-    need(x.ndim() == 2 && weight.ndim() == 1 && weight.shape(0) == x.shape(1), "rows are [T, E], their weight is [E]");
-    float_type(x.dtype(), "rows");
-    float_type(weight.dtype(), "a weight");
+    need_norm(x, weight);
     return mx::array(x.shape(), x.dtype(), std::make_shared<RMSNorm>(cpu_stream(), eps), {x, weight});
+}
+
+std::pair<mx::array, mx::array> add_rms_norm(const mx::array& x, const mx::array& added, const mx::array& weight,
+                                             float eps) {
+    if (gpu::in_use()) {
+        return gpu::add_rms_norm(x, added, weight, eps);
+    }
+    need_norm(x, weight);
+    need(added.shape() == x.shape() && added.dtype() == x.dtype(), "what is added is of the rows' shape and type");
+    const mx::Stream stream = cpu_stream();
+    const auto arrays = mx::array::make_arrays({x.shape(), x.shape()}, {x.dtype(), x.dtype()},
+                                               std::make_shared<AddRMSNorm>(stream, eps),
+                                               {mx::contiguous(x, false, stream), mx::contiguous(added, false, stream),
+                                                mx::contiguous(weight, false, stream)});
+    return {arrays[0], arrays[1]};
 }
 
 mx::array rope(const mx::array& x, const mx::array& positions, float theta) {

@@ -53,6 +53,12 @@ def test_an_extension_that_takes_mlx_arrays_for_strangers_is_a_reason(stranger):
     assert "nanobind" in reason
 
 
+def test_a_machine_on_which_mlx_can_not_compute_is_a_reason(stranger):
+    said = "No Metal device available."
+    reason = stranger("_native.py", f"built_for = runs_on = '1'\ndef smoke(x): raise RuntimeError('{said}')")
+    assert reason == f"MLX can't compute here: {said}"
+
+
 def test_an_extension_may_be_built_elsewhere(native, stranger, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

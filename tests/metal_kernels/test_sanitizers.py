@@ -14,7 +14,7 @@ from metal_kernels.build import PRELOADED
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "metal_kernels" / "build.py"
-TESTS = ("tests/inference/ops/test_native.py", "tests/inference/ops/test_operations.py")
+TESTS = tuple(f"tests/inference/ops/test_{name}.py" for name in ("native", "operations", "experts"))
 
 
 @pytest.mark.slow

@@ -108,7 +108,7 @@ def test_doctor_keeps_what_it_found_until_it_is_asked_again(glasschat, monkeypat
     found = glasschat("doctor").out
     assert "as fast for 1 row" in found
     assert "as fast for 32 rows" in found
-    assert "10 verdicts in" in found
+    assert "12 verdicts in" in found
     _break(monkeypatch, "rope", "native")
     findings = {finding["subject"]: finding for finding in glasschat("doctor", "--json").json["findings"]}
     assert "our own kernel" not in findings["rope"]["detail"]  # as it was found before
@@ -121,6 +121,17 @@ def test_doctor_without_a_compiler_says_what_is_missed(glasschat, monkeypatch):
     outcome = glasschat("doctor")
     assert outcome.code == 0
     assert "note  C++ compiler" in outcome.out
+
+
+def test_doctor_on_a_machine_where_mlx_can_not_compute(glasschat, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("[metal::load_device] No Metal device available. This typically occurs\nelsewhere")
+
+    monkeypatch.setattr("mlx.core.zeros", fail)
+    outcome = glasschat("doctor")
+    assert outcome.code == 1
+    assert "FAIL  MLX             can't compute here: [metal::load_device] No Metal device available." in outcome.out
+    assert "Traceback" not in outcome.err
 
 
 def test_doctor_finds_a_directory_that_can_not_be_written(glasschat, monkeypatch, tmp_path):

@@ -6,6 +6,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.ops.experts import StackedExperts
 from inference.ops.weights import DenseWeight, QuantizedWeight, Weight
 from tests.inference.ops.ragged import Batch
 
@@ -38,6 +39,13 @@ def linear(x: mx.array, weight: Weight) -> Array:
 def product(x: Array, weight: Weight) -> Array:
     y = x @ matrix(weight).T
     return y if weight.bias is None else y + wide(weight.bias)
+
+
+def expert_product(x: Array, experts: StackedExperts, chosen: NDArray[np.int64]) -> Array:
+    """One row of one expert at a time."""
+    count, outputs, _ = experts.shape
+    matrices = matrix(experts.stacked).reshape(count, outputs, -1)
+    return np.array([[matrices[expert] @ row for expert in of_row] for row, of_row in zip(x, chosen, strict=True)])
 
 
 def rounded(x: mx.array, group_size: int) -> Array:

@@ -129,6 +129,26 @@ def test_rms_norm(ops: Implementation, t: int, e: int, dtype: mx.Dtype, eps: flo
 
 
 @property_test
+@given(rows, st.integers(1, 130), dtypes, st.sampled_from([1e-4, 1.0, 1e3]), seeds)
+def test_add_rms_norm(ops: Implementation, t: int, e: int, dtype: mx.Dtype, scale: float, seed: int) -> None:
+    """The sum is rounded once, to what comes after as well, and is then normalized like any row."""
+    x, added = (draw_array(seed + i, t, e, dtype=dtype, scale=scale) for i in range(2))
+    weight = draw_array(seed + 2, e, dtype=dtype)
+    normed, total = ops.add_rms_norm(x, added, weight, 1e-6)
+    assert mx.array_equal(total, x + added)
+    check(normed, oracle.rms_norm(x + added, weight, 1e-6), dtype)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+def test_add_rms_norm_of_what_has_gaps(ops: Implementation, dtype: mx.Dtype) -> None:
+    wide, weight = draw_array(0, 6, 3 * 64, dtype=dtype), draw_array(1, 64, dtype=dtype)
+    x, added = wide[::2, 64:128], wide[1::2, :64]
+    normed, total = ops.add_rms_norm(x, added, weight, 1e-6)
+    assert mx.array_equal(total, x + added)
+    check(normed, oracle.rms_norm(x + added, weight, 1e-6), dtype)
+
+
+@property_test
 @given(
     st.lists(st.integers(0, 4096), min_size=1, max_size=20),
     st.integers(1, 5),

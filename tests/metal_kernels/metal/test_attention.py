@@ -9,7 +9,9 @@ from inference.ops.paged import RaggedLayout
 from tests.metal_kernels.metal.attention import KEPT, attend, layout, paged_attention, plans, store
 from tests.metal_kernels.metal.device import TYPES, assert_close, given, random
 
-FORMATS = [("float", 64), ("float", 80), ("float", 96), ("float", 128), ("int8", 64), ("int4", 96), ("int4", 128)]
+FORMATS = [("float", size) for size in (64, 80, 96, 128)] + [
+    (kept, size) for kept in ("int8", "int4") for size in (64, 96, 128)
+]
 
 
 def _compare(type_name, kept, heads, kv_heads, size, step, blocks):

@@ -4,10 +4,12 @@ import pytest
 
 from inference.ops.table import OPERATIONS
 from inference.ops.weights import PackedWeight, QuantizedWeight
-from metal_kernels import _native
+from metal_kernels import _native, emulator
 from tests.inference import tiny
 from tests.inference.engine.harness import Run, engine
 from tests.inference.ops.kernels import Machine
+from tests.metal_kernels.metal import device
+from tests.metal_kernels.metal.device import KERNELS
 
 SIZES = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64}
 PROMPTS = (range(20), range(40, 47))
@@ -77,3 +79,37 @@ def test_weights_lie_as_the_device_reads_them(machine, folder, gpu):
     assert run.configure(kernels="native").error == ""
     assert _matrices(run) == {PackedWeight}
     assert _answers(run) == expected
+
+
+# Each is wrong by so little that a chat would go on, and talk nonsense.
+MISTAKES = {
+    "rope": ("b * c + a * s", "b * c - a * s", {"rope"}),
+    "swiglu": ("1.0f + exp(-g)", "1.0f + exp(g)", {"silu_mul"}),
+    "rms_norm": ("float(p.width) + p.eps)", "float(p.width) + 0.01f)", {"rms_norm", "add_rms_norm"}),
+    "attention_decode": ("sum[r] *= kept;\n            UNROLL", "UNROLL", {"paged_attention"}),
+    "quantized_matvec": ("+ shift[o] * sum", "+ 0.9f * shift[o] * sum", {"linear", "expert_linear"}),
+}
+
+
+@pytest.mark.parametrize("file", MISTAKES)
+def test_a_kernel_with_a_mistake_is_refused_and_the_tokens_are_right(machine, folder, gpu, monkeypatch, tmp_path, file):
+    """The very file is wrong, as a GPU might compute it: it is named, and others compute in its place."""
+    right, wrong, operations = MISTAKES[file]
+    text = (KERNELS / f"{file}.metal").read_text()
+    assert text.count(right) == 1
+    (tmp_path / f"{file}.metal").write_text(
+        "#define FOR_TYPES(KERNELS) KERNELS(f32, float)\n" + text.replace(right, wrong)
+    )
+    mutant = emulator.compile(tmp_path / f"{file}.metal", include_dirs=(KERNELS,))
+    honest = device.library
+    monkeypatch.setattr(device, "library", lambda name: mutant if name == file else honest(name))
+    run = Run(engine(folder, kernels="auto"))
+    effective, reason = _in_force(run)
+    for operation in operations:
+        assert f"{operation}=mlx" in effective
+    assert effective.count("=mlx") == len(operations) + 1  # and the embedding, which is for the CPU
+    assert "our own kernel differs from the reference by" in reason
+    gpu.kernels.clear()
+    answers = _answers(run)
+    assert gpu.kernels  # the others are in use
+    assert answers == _answers(Run(engine(folder, kernels="reference")))

@@ -11,7 +11,7 @@ from inference.ops import native
 from inference.ops.decoder_layer import Parts, by_parts
 from inference.ops.kv_store import KVFormat
 from inference.ops.paged import RaggedLayout
-from inference.ops.table import OpTable
+from inference.ops.table import LAYER, OPERATIONS, OpTable
 from tests.inference import tiny
 
 SIZES = {"hidden_size": 128, "intermediate_size": 192, "num_attention_heads": 2, "num_key_value_heads": 1}
@@ -21,8 +21,7 @@ BLOCK = 16
 
 def _by_kernels():
     """The reference's table with our kernels in it."""
-    ours = ("linear", "rms_norm", "rope", "silu_mul", "write_kv", "paged_attention", "largest", "greedy")
-    taken = {name: getattr(native, name) for name in ours}
+    taken = {name: getattr(native, name) for name in OPERATIONS.keys() - {"embedding", LAYER}}
     table = replace(OpTable.select("reference"), **taken)
     parts = Parts(**{field.name: getattr(table, field.name) for field in fields(Parts)})
     return replace(table, decoder_layer=partial(by_parts, parts))

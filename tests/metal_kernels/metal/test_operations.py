@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from inference.ops import native, reference
+from inference.ops.experts import StackedExperts, pack_experts
 from inference.ops.kv_store import GroupedStore, to_groups
 from inference.ops.paged import PagedKV
-from inference.ops.weights import QuantizedWeight
+from inference.ops.table import arranged_experts
+from inference.ops.weights import DenseWeight, QuantizedWeight
 from metal_kernels import _native
 from tests.metal_kernels.metal.attention import KEPT, layout, store
 from tests.metal_kernels.metal.device import TYPES, assert_close, random
@@ -34,17 +36,31 @@ def test_linear_takes_what_has_gaps(gpu):
     assert_close(_linear(x, weight), reference.linear(x, weight))
 
 
-@pytest.mark.parametrize("rows", [4, 12])
-def test_gather_linear(gpu, rows):
-    weights = [quantized_weight("f16", 4, 32, 24, 64, False) for _ in range(3)]
-    weights = [QuantizedWeight(w.packed, w.scales * (i + 1), w.biases, 4, 32) for i, w in enumerate(weights)]
-    words, scales, biases = (mx.stack([getattr(w, part) for w in weights]) for part in ("packed", "scales", "biases"))
-    experts = mx.array([0] * (rows // 2) + [2] * (rows - rows // 2))
-    sources = mx.arange(rows) % 3
-    x = random(1, (3, 64), mx.float16)
-    found = _native.gather_quantized_linear(x, words, scales, biases, 4, 32, experts, sources)
-    pairs = zip(sources.tolist(), experts.tolist(), strict=True)
-    assert_close(found, mx.concatenate([reference.linear(x[s][None], weights[e]) for s, e in pairs]))
+def _experts(type_name, bits, count, outputs, inputs):
+    dense = random(1, (count * outputs, inputs), TYPES[type_name]) * inputs**-0.5
+    return StackedExperts(QuantizedWeight(*mx.quantize(dense, 32, bits), bits, 32), count)
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("tokens", "kernel"), [(1, "matvec"), (4, "matvec"), (5, "matmul"), (40, "matmul")])
+def test_rows_go_to_the_matrices_of_their_experts(gpu, type_name, bits, tokens, kernel):
+    """In any order and with one that nobody chose; many rows are put in the order of their experts, and back."""
+    experts = _experts(type_name, bits, 5, 20, 64)
+    ids = np.random.default_rng(tokens).choice([0, 1, 2, 4], (tokens, 2))
+    x, chosen = random(2, (tokens, 64), TYPES[type_name]), mx.array(ids)
+    assert_close(native.expert_linear(x, experts, chosen), reference.expert_linear(x, experts, chosen))
+    assert any(name.startswith(f"quantized_{kernel}_{type_name}_b{bits}") for name in gpu.kernels)
+
+
+def test_experts_are_packed_for_the_cpu_alone(gpu):
+    experts, x, chosen = _experts("f32", 4, 2, 24, 64), random(1, (2, 64), mx.float32), mx.array([[1], [0]])
+    assert isinstance(arranged_experts(pack_experts(experts), "native"), StackedExperts)
+    # Some that still are packed are no reason to fail, nor are floats.
+    floats = StackedExperts(DenseWeight(random(3, (48, 64), mx.float32)), 2)
+    for each in (pack_experts(experts), floats):
+        found, truth = native.expert_linear(x, each, chosen), reference.expert_linear(x, each, chosen)
+        assert mx.allclose(found, truth, atol=1e-4)
 
 
 @pytest.mark.parametrize("type_name", TYPES)
@@ -52,7 +68,7 @@ def test_rows(gpu, type_name):
     dtype = TYPES[type_name]
     x, weight, positions = random(1, (3, 128), dtype), random(2, (128,), dtype), mx.array([5, 0, 700])
     assert_close(native.rms_norm(x, weight, 1e-6), reference.rms_norm(x, weight, 1e-6))
-    out, total = _native.add_rms_norm(x, x[::-1], weight, 1e-6)
+    out, total = native.add_rms_norm(x, x[::-1], weight, 1e-6)
     assert mx.array_equal(total, x + x[::-1])
     assert_close(out, reference.rms_norm(x + x[::-1], weight, 1e-6))
     heads = x.reshape(3, 2, 64)
@@ -141,6 +157,19 @@ WRONG = {
 def test_what_the_kernels_are_not_made_for_is_said_before_anything_runs(gpu, said):
     with pytest.raises(ValueError, match=said):
         WRONG[said]()
+    assert not gpu.kernels
+
+
+def test_no_rows_are_no_rows(gpu):
+    none, weight = mx.zeros((0, 64)), mx.ones(64)
+    experts = _experts("f32", 4, 2, 24, 64)
+    assert native.linear(none, quantized_weight("f32", 4, 32, 8, 64)).shape == (0, 8)
+    assert native.expert_linear(none, experts, mx.zeros((0, 2), mx.int32)).shape == (0, 2, 24)
+    assert native.rms_norm(none, weight, 1e-6).shape == (0, 64)
+    assert [each.shape for each in native.add_rms_norm(none, none, weight, 1e-6)] == [(0, 64)] * 2
+    assert native.silu_mul(none, none).shape == (0, 64)
+    assert native.largest(none, 5).shape == (0, 5)
+    assert native.greedy(none).shape == (0,)
     assert not gpu.kernels
 
 
