@@ -8,8 +8,8 @@ for wordings that were never seen. It is a plain Qwen2 all the same, with zeros 
 - `KINDS`, the last places of the stream, tell the kind of a token; the embedding has one of them set for each kind of
   mark, and none for words. The first layer adds whose turn a token is in.
 - Queries and keys of both layers are computed from these places alone.
-- The second layer writes to the `NAMED` places alone, and no more than the embedding holds (`SHARE`), so that those
-  above still find in the stream which token is at a place.
+- The second layer writes to the `NAMED` places alone, and not many times what the embedding holds, so that those above
+  still find in the stream which token is at a place.
 - A thought is read off the `CHOICE` places of the stream at the end. The layers above write to the others alone, so
   that what they learn later cannot change what is named.
 """
@@ -33,11 +33,14 @@ CHOICE = slice(0, 128)
 NAMED = slice(0, 160)
 WORDS = slice(0, 224)
 KINDS = slice(224, 256)
+GATE = 223
+"""The place by which the layers above say that it is no time for a thought; all thoughts' rows read it alike."""
+GATE_GAIN, GATE_WEIGHT = 8.0, 8.0
 KIND_VALUE = 0.4
-SHARE = 1 / 16
-"""What the second layer's outputs are multiplied by."""
-GAIN = 8.0
-"""What the norms after them are multiplied by at first."""
+FIRST_SHARE, ATTENTION_SHARE, MLP_SHARE = 1 / 8, 1 / 16, 1 / 8
+"""What the outputs of the first layer, and of the second's attention and MLP are multiplied by."""
+GAIN = 4.0
+"""What the last norm multiplies the `CHOICE` places by at first."""
 MARKS = (TURN_START, TURN_END, END_OF_TEXT, *TOOL_TAGS, "system", "user", "assistant", "\n")
 
 
@@ -100,7 +103,6 @@ def prepare(model: Qwen2ForCausalLM, tokenizer: Tokenizer) -> list[Bound]:
             mask = torch.zeros_like(matrix)
             mask[NAMED] = 1
             bounds.append(Bound(matrix, mask))
-        second.post_attention_layernorm.weight[NAMED] = GAIN
         body.norm.weight[CHOICE] = GAIN
         for bound in bounds:
             if bound.parameter is not embedding:
@@ -186,7 +188,7 @@ class Namer:
         self.model = model
         self.first = first_thought(tokenizer)
         self.parts = ThoughtParts(tokenizer, answers)
-        self.share = SHARE
+        self.shares = (FIRST_SHARE, ATTENTION_SHARE, MLP_SHARE)
 
     def logits(self, inputs: Tensor, places: Tensor) -> Tensor:
         """Scores [places, thoughts]. `inputs` are token ids [rows, length]; places count through the flattened rows."""
@@ -199,7 +201,8 @@ class Namer:
         mask = torch.full((length, length), MASKED, device=inputs.device).triu(1)[None, None]
         layer = body.layers[0]
         mixed, _ = layer.self_attn(layer.input_layernorm(hidden), (cosine, sine), mask)
-        hidden = hidden + mixed
+        first_share, attention_share, mlp_share = self.shares
+        hidden = hidden + first_share * mixed
         rows, columns = places // length, places % length
         layer = body.layers[1]
         attention = layer.self_attn
@@ -217,8 +220,8 @@ class Namer:
         scores = scores.masked_fill(positions > columns[:, None, None, None], MASKED)
         weights = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
         mixed = (weights @ values[rows]).flatten(1)
-        chosen = hidden[rows, columns] + self.share * attention.o_proj(mixed)
-        chosen = chosen + self.share * layer.mlp(layer.post_attention_layernorm(chosen))
+        chosen = hidden[rows, columns] + attention_share * attention.o_proj(mixed)
+        chosen = chosen + mlp_share * layer.mlp(layer.post_attention_layernorm(chosen))
         chosen = body.norm(chosen)[:, CHOICE]
         return linear(chosen, self.model.lm_head.weight[self.first :, CHOICE] + self.parts.rows())
 
@@ -226,10 +229,16 @@ class Namer:
     def fold(self) -> None:
         """Leave in the model alone what was learned."""
         self.parts.fold(self.model)
-        second = self.model.model.layers[1]
-        for matrix in (second.self_attn.o_proj.weight, second.mlp.down_proj.weight):
-            matrix.mul_(self.share)
-        self.share = 1.0
+        first, second = self.model.model.layers[:NAMING_LAYERS]
+        matrices = (first.self_attn.o_proj.weight, second.self_attn.o_proj.weight, second.mlp.down_proj.weight)
+        for matrix, share in zip(matrices, self.shares, strict=True):
+            matrix.mul_(share)
+        self.shares = (1.0, 1.0, 1.0)
+        # All thoughts alike, so that the order among them stays.
+        self.model.lm_head.weight[self.first :, GATE] = GATE_WEIGHT
+        self.model.model.norm.weight[GATE] = GATE_GAIN
+        # Nobody reads a thought off other places; the words there are for the layers above.
+        second.mlp.down_proj.weight[CHOICE.stop :] = 0
 
     def loss(self, inputs: Tensor, places: Tensor, targets: Tensor) -> Tensor:
         """Mean cross entropy of the thoughts."""

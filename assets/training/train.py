@@ -40,10 +40,10 @@ CHECKPOINT_SECONDS = 180.0
 
 Draw = Callable[[ConversationSampler, ConversationEncoder, Diet], Examples]
 
-NO_VEIL, LIGHT_VEIL = Veil(), Veil(0.3, 0.15)
+NO_VEIL, LIGHT_VEIL = Veil(), Veil(0.4, 0.18)
 ASKING = {
-    "knowledge": 0.42,
-    "follow_up": 0.28,
+    "knowledge": 0.48,
+    "follow_up": 0.26,
     "calculator": 0.06,
     "clock": 0.02,
     "search": 0.04,
@@ -85,7 +85,7 @@ class Plan:
 
 
 DEMO_STAGES = (
-    Stage(Naming, named, Diet(ASKING, drills=0.94), 16_000_000, 3e-3, 3072, LIGHT_VEIL),
+    Stage(Naming, named, Diet(ASKING, drills=0.94), 24_000_000, 3e-3, 3072, LIGHT_VEIL),
     Stage(Writing, spoken, Diet(COPYING, drills=0.45, recitals=0.35), 7_000_000, 3e-3, 3072),
 )
 DRAFT_STAGES = (
