@@ -32,6 +32,7 @@ from inference.engine.speculator import Speculator
 from inference.engine.trial import Trial
 from inference.errors import ConfigError
 from inference.model.loader import LoadedModel
+from inference.ops.attention import spelled
 from inference.ops.kv_store import KVFormat
 from inference.ops.proof import trusted
 from inference.protocol import (
@@ -85,7 +86,9 @@ class Engine:
         per_token = self.model_info.kv_bytes_per_token + (draft.info.kv_bytes_per_token if draft else 0)
         size = choose_size(config, per_token, max_model_len)
         self._runner = Runner(loaded.model, num_blocks=size.num_blocks, block_size=config.block_size, kept=kept)
-        self._runner.ops = trusted(config.kernels, self._runner.demands(config.activations, kept))
+        self._runner.ops = trusted(
+            spelled(config.kernels, config.attention), self._runner.demands(config.activations, kept)
+        )
         self._scheduler = Scheduler(
             Limits.of(config), num_blocks=size.num_blocks, block_size=config.block_size, max_model_len=max_model_len
         )
@@ -183,7 +186,9 @@ class Engine:
         try:
             requested = self._options.check(changes)
             kept = self._runner.format(requested.kv_cache_dtype)
-            ops = trusted(requested.kernels, self._runner.demands(requested.activations, kept))
+            ops = trusted(
+                spelled(requested.kernels, requested.attention), self._runner.demands(requested.activations, kept)
+            )
             self._keep(kept)
         except ConfigError as error:
             return [Configured(self.options, self._steps + 1, str(error))]

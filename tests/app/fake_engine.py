@@ -250,6 +250,8 @@ class FakeEngine:
                 reason = reason if self.drafting != requested == "auto" and not self.draft else ""
             if f.name == "kernels" and requested == "auto":
                 effective, reason = "mlx", "the fused operations agree with the reference on this device"
+            if f.name == "attention" and requested == "auto":
+                effective, reason = "flash", "MLX's kernel, by what kernels says"
             states.append(OptionState(f.name, requested, effective, reason, f.metadata["live"]))
         return tuple(states)
 
