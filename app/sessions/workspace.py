@@ -541,8 +541,9 @@ class Workspace:
 
 
 def _about_recording(event: Recorded) -> str:
+    if event.active:
+        again = f" {event.message[0].upper()}{event.message[1:]}." if event.message else ""
+        return f"Recording to {event.path}: arrivals, options, decisions and tokens.{again}"
     if event.message:
         return f"Not recorded: {event.message}"
-    if event.active:
-        return f"Recording to {event.path}: arrivals, options, decisions and tokens."
     return f"Recorded to {event.path}: glasschat replay, what-if and trace read it."
