@@ -288,7 +288,7 @@ class ChatScreen(ChatView):
         self.app.push_screen(
             InspectorScreen(
                 self.workspace.watch,
-                self.telemetry,
+                self.snapshot,
                 self.block_map,
                 self.event_log,
                 self.story,

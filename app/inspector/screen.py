@@ -24,7 +24,7 @@ from app.inspector.story import Story
 from app.paint import Line, Painted
 from app.panels import batch, drafts
 from app.panels.draw import Panel
-from app.panels.telemetry import Snapshot, Telemetry
+from app.panels.telemetry import Snapshot
 from app.watch import EngineWatch
 from inference.protocol import Resume
 
@@ -137,7 +137,7 @@ class InspectorScreen(Screen[None]):
     def __init__(
         self,
         watch: EngineWatch,
-        telemetry: Telemetry,
+        snapshot: Callable[[float], Snapshot],
         map: BlockMap,
         log: EventLog,
         story: Story,
@@ -150,7 +150,7 @@ class InspectorScreen(Screen[None]):
     ) -> None:
         """`change_breakpoint` gives a session its next breakpoint, and says which one that is."""
         super().__init__()
-        self._watch, self._telemetry, self._map, self._log, self._story = watch, telemetry, map, log, story
+        self._watch, self._snapshot, self._map, self._log, self._story = watch, snapshot, map, log, story
         self._model, self._clock, self._pause, self._run = model, clock, pause, run
         self._change_breakpoint = change_breakpoint
 
@@ -188,7 +188,7 @@ class InspectorScreen(Screen[None]):
     def show(self) -> None:
         """Draw everything as it is now."""
         now = self._clock()
-        snapshot = self._telemetry.snapshot(now)
+        snapshot = self._snapshot(now)
         self._block_map.show()
         for panel in self._panels:
             if panel.display:

@@ -114,6 +114,8 @@ class Snapshot:
     requests: tuple[RequestView, ...] = ()
     resting: tuple[tuple[str, str], ...] = ()
     """Sessions without a request that wait for something else, and why."""
+    paused: bool = False
+    """Nobody gets anything before the engine is told to go on."""
     decode: Series = Series()
     prefill: Series = Series()
     step_ms: Series = Series()
@@ -130,6 +132,14 @@ class Snapshot:
     @property
     def idle(self) -> bool:
         return self.running + self.waiting == 0
+
+    def joined_by(self, sent: Iterable[RequestView]) -> Snapshot:
+        """With requests that no step has told of yet, among the waiting ones."""
+        known = {view.id for view in self.requests}
+        new = tuple(view for view in sent if view.id not in known)
+        live = sum(view.live for view in self.requests)
+        requests = (*self.requests[:live], *new, *self.requests[live:])
+        return replace(self, requests=requests, waiting=self.waiting + len(new))
 
 
 @dataclass(slots=True)

@@ -383,6 +383,10 @@ class Workspace:
             case _:
                 pass
 
+    def sent(self) -> list[Answer]:
+        """Answers that the engine was asked for and that have not ended."""
+        return [answer for answer in self._answers.values() if answer.sent]
+
     def set_breakpoints(self, points: Iterable[Until]) -> None:
         """Pause the engine whenever one of these happens."""
         self.breakpoints = tuple(points)
