@@ -206,7 +206,10 @@ class ChatView(Screen[None]):
             for a in self.workspace.sent()
         ]
         resting = tuple((e.session.name, e.why()) for e in self.workspace.exchanges.all())
-        return replace(self.telemetry.snapshot(now), resting=resting, paused=paused).joined_by(sent)
+        measurement = self.workspace.measurement
+        measuring = measurement.standing if measurement is not None and measurement.live and measurement.running else ""
+        plain = replace(self.telemetry.snapshot(now), resting=resting, measuring=measuring, paused=paused)
+        return plain.joined_by(sent)
 
     def _show_tabs(self) -> None:
         def mark(session: Session) -> str:

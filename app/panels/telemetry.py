@@ -114,6 +114,8 @@ class Snapshot:
     requests: tuple[RequestView, ...] = ()
     resting: tuple[tuple[str, str], ...] = ()
     """Sessions without a request that wait for something else, and why."""
+    measuring: str = ""
+    """What is being measured with the chats' steps, and how far."""
     paused: bool = False
     """Nobody gets anything before the engine is told to go on."""
     decode: Series = Series()
