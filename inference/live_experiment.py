@@ -134,16 +134,16 @@ class LiveExperiment:
 
     def side(self, *, after: bool) -> str:
         """What was measured under a value so far, in words; empty for nothing."""
-        values = [pair[after] for pair in self.measured()]
+        values = sorted(pair[after] for pair in self.measured())
         if not values:
             return ""
-        steps = [s.seconds for n, each in self.steps.items() if self.windows[n].after is after for s in each]
-        usual = f"{statistics.median(values):.2f} of what is in them ({min(values):.2f} to {max(values):.2f})"
-        return f"{1e3 * statistics.median(steps):.1f} ms a step, {usual}"
+        usual = 1e3 * statistics.median(step.seconds for steps in self.steps.values() for step in steps)
+        spread = f"{usual * values[0]:.1f} to {usual * values[-1]:.1f}"
+        return f"{usual * statistics.median(values):.1f} ms for a step of the usual kind ({spread})"
 
 
 def window_levels(windows: Sequence[Sequence[Taken]]) -> list[float]:
-    """Of each window, the mean logarithm of its steps' times by what their composition lets expect.
+    """Of each window, the mean logarithm of its steps' times by what their composition lets expect; 0 on average.
 
     What that is, is learned from all windows together; nothing here knows under which value they were taken.
     """
@@ -153,7 +153,9 @@ def window_levels(windows: Sequence[Sequence[Taken]]) -> list[float]:
     flat = [error for window in errors for error in window]
     middle = statistics.median(flat)
     reach = OUTLIER * 1.4826 * statistics.median(abs(error - middle) for error in flat)
-    return [statistics.fmean(min(max(e, middle - reach), middle + reach) for e in window) for window in errors]
+    levels = [statistics.fmean(min(max(e, middle - reach), middle + reach) for e in window) for window in errors]
+    mean = statistics.fmean(levels)
+    return [level - mean for level in levels]
 
 
 def _error(learned: StepTime, step: Taken) -> float:

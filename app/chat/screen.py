@@ -298,6 +298,7 @@ class ChatScreen(ChatView):
                 pause=self.action_pause,
                 run=self.run_engine,
                 change_breakpoint=self._change_breakpoint,
+                switches=self.action_switches,
             )
         )
 

@@ -55,7 +55,9 @@ def options(watch: EngineWatch) -> list[Option]:
             effective, reason = "-", "known when the engine is ready"
         else:
             effective, reason = state.effective, state.reason
-            if requested != state.requested:
+            if watch.tried == f.name:
+                reason = "being measured: this value and another in turn"
+            elif requested != state.requested:
                 reason = "the engine has not taken it over yet"
         about, choices = str(f.metadata["help"]), tuple(f.metadata["choices"])
         rows.append(Option(f.name, requested, effective, reason, live, about, choices))
@@ -99,7 +101,7 @@ class SwitchesScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
             box.border_title = "Switches: the engine's options"
-            box.border_subtitle = "Enter change · M measure a change · L with your chats · F5 restart engine · Esc back"
+            box.border_subtitle = "Enter change · M measure · L on your chats · F5 restart · Esc back"
             yield DataTable(cursor_type="row", zebra_stripes=True)
             yield Static(id="about")
             yield Input(id="value", compact=True)

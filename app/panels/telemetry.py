@@ -124,7 +124,7 @@ class Snapshot:
     ttft: tuple[float, ...] = ()
     """Seconds to the first token of the latest answers, the newest last."""
     phases: PhaseTimes = field(default_factory=PhaseTimes)
-    """Mean seconds of each phase of the recent steps."""
+    """Mean seconds of each phase of the recent steps, or where there were none, of the latest."""
     drafting: Drafting = Drafting()
 
     @property
@@ -292,7 +292,7 @@ class Telemetry:
                 1000 * sum(r.phases.total for r in recent) / len(recent) if recent else 0.0,
             ),
             ttft=tuple(self._ttft),
-            phases=PhaseTimes.mean([r.phases for r in recent]),
+            phases=PhaseTimes.mean([r.phases for r in recent or ([record] if record else [])]),
             drafting=Drafting(
                 self._decided,
                 _series(

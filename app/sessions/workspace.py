@@ -415,6 +415,7 @@ class Workspace:
             self.measurement = Measurement.of_chats(self.link, name, before, value)
         else:
             self.measurement = Measurement.of_work(self.link, name, before, value, watch.model.vocab_size)
+        watch.tried = name
         self.measurement.start()
         return self.measurement
 
@@ -422,12 +423,12 @@ class Workspace:
         """Its value is about to be changed by hand."""
         if self.measurement is not None and self.measurement.option == option:
             self.measurement.stop()
-            self.measurement = None
+            self.measurement, self.watch.tried = None, ""
 
     def _note_measurement(self, measurement: Measurement, changes: Changes) -> None:
         if measurement.running:
             return
-        self.measurement = None
+        self.measurement, self.watch.tried = None, ""
         if measurement.found:
             self.measured[measurement.option] = measurement.found
         if measurement.live and measurement.progress is Progress.FAILED:
