@@ -99,8 +99,11 @@ class Measurement:
                     self._fail(message)
             case Configured(error=error) if error:
                 self._fail(error)
-            case Configured(step=step):
-                if isinstance(self.experiment, LiveExperiment):
+            case Configured(step=step, options=options):
+                wanted = in_words(self._in_force[self.option])
+                # Others may have been changed meanwhile: only the answer that has this window's value is its own.
+                answered = any(o.name == self.option and o.requested == wanted for o in options)
+                if isinstance(self.experiment, LiveExperiment) and answered:
                     self.experiment.in_force(step)
             case EngineDied(message=message):
                 self.progress, self.problem = Progress.FAILED, message

@@ -200,7 +200,7 @@ class ChatView(Screen[None]):
     def snapshot(self, now: float) -> Snapshot:
         """What the steps told, and what waits without the engine's knowing or without a step."""
         paused = self.workspace.watch.paused
-        why = "the engine is paused: F5 lets it go on" if paused else "the next step"
+        why = "the engine is paused (F5)" if paused else "the next step"
         sent = [
             RequestView(a.command.request_id, a.session.name, "WAIT", a.turn.prompt_tokens, 0, 0, 0, why=why)
             for a in self.workspace.sent()

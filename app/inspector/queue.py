@@ -19,7 +19,7 @@ def draw(snapshot: Snapshot, width: int, height: int) -> list[Line]:
     name = max(6, min(16, width - 40))
     lines: list[Line] = []
     if snapshot.paused:
-        lines.append([(fit(f"paused after step {snapshot.step}: F5 goes on, F6 steps", width), "warn bold")])
+        lines.append([(fit(f"paused after step {snapshot.step} (F5, F6)", width), "warn bold")])
     for view in live:
         share = given.get(view.id)
         tokens, drafts = (share.total, share.drafts) if share else (0, 0)

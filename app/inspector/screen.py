@@ -172,7 +172,7 @@ class InspectorScreen(Screen[None]):
                 yield Panel(phases.TITLE, phases.LEGEND, phases.draw, id="phases")
                 yield Panel(LOG_TITLE, LOG_LEGEND, self._log.draw, id="log")
         yield Static(
-            "Arrows block  S session  A all  B break  D drafts  F5 pause  F6 step  F8 switches",
+            "Arrows block  S session  A all  B break  D drafts  F5 pause F6 step F8 switch",
             id="hint",
         )
 
