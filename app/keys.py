@@ -26,7 +26,7 @@ class Key:
     help: str
     """A sentence, for the help screen and the palette."""
     scope: str = "chat"
-    """Where it works: everywhere in the chat, in the composer, or in the transcript."""
+    """Where it works: everywhere in the chat, in the composer, in the transcript, in the inspector, in the switches."""
     bar: int = 0
     """Its place in the key bar: 1 comes first and is dropped last; 0 is not shown there."""
     palette: bool = True
@@ -134,6 +134,52 @@ KEYS: tuple[Key, ...] = (
         "transcript.end", "end", "bottom", "End",
         "go to the end and follow the answer again", "transcript", 5, palette=False,
     ),
+    Key(
+        "inspector.block", "left,right,up,down", "move", "Block",
+        "choose a KV block: whose it is, its references, its hash", "inspector",
+        palette=False, bound=False,
+    ),
+    Key(
+        "inspector.session", "s", "session", "Session",
+        "from session to session: its request, its blocks, what its last steps gave it", "inspector",
+        palette=False, bound=False,
+    ),
+    Key(
+        "inspector.all", "a", "all", "All",
+        "all sessions again", "inspector",
+        palette=False, bound=False,
+    ),
+    Key(
+        "inspector.breakpoint", "b", "breakpoint", "Break",
+        "pause whenever that session is scheduled, is preempted, or ends (the palette has that, and Run until…)",
+        "inspector",
+        palette=False, bound=False,
+    ),
+    Key(
+        "inspector.drafts", "d", "drafts", "Drafts",
+        "drafts in the place of the blocks, and back", "inspector",
+        palette=False, bound=False,
+    ),
+    Key(
+        "switches.change", "enter", "change", "Change",
+        "change the option", "switches",
+        palette=False, bound=False,
+    ),
+    Key(
+        "switches.measure", "m", "measure", "Measure",
+        "measure what another value does, on work that is the same under both", "switches",
+        palette=False, bound=False,
+    ),
+    Key(
+        "switches.live", "l", "measure_live", "Measure live",
+        "measure it on the steps of your chats, or see how far that is", "switches",
+        palette=False, bound=False,
+    ),
+    Key(
+        "switches.restart", "f5", "restart", "Restart",
+        "restart the engine with what is asked for", "switches",
+        palette=False, bound=False,
+    ),
 )  # fmt: skip
 
 _NAMES = {"escape": "Esc", "pageup": "PageUp", "pagedown": "PageDown", "enter": "Enter", "left": "←", "right": "→"}
@@ -182,7 +228,13 @@ def load_keymap(folder: Path) -> tuple[dict[str, str], str]:
 
 def help_rows(keymap: dict[str, str]) -> list[tuple[str, list[tuple[str, str]]]]:
     """The help screen: headings with rows of key and sentence."""
-    headings = {"composer": "While writing", "chat": "Anywhere", "transcript": "In the transcript (Tab goes there)"}
+    headings = {
+        "composer": "While writing",
+        "chat": "Anywhere",
+        "transcript": "In the transcript (Tab goes there)",
+        "inspector": "In the inspector (F3)",
+        "switches": "In the switches (F8)",
+    }
     return [
         (heading, [(display(keymap.get(k.id, k.keys)), k.help) for k in KEYS if k.scope == scope])
         for scope, heading in headings.items()

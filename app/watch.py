@@ -61,6 +61,8 @@ class EngineWatch:
         self.message = ""
         self.model: ModelInfo | None = None
         self.options: tuple[OptionState, ...] = ()
+        self.tried = ""
+        """The option that a measurement changes to and fro."""
         self.since: dict[str, int] = {}
         """The step from which an option has been as it is; those that never changed are missing."""
         self.max_model_len = 0

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -156,11 +157,6 @@ def judge(pairs: Sequence[tuple[float, float]]) -> Verdict:
         raise ValueError("there is nothing to judge without a pair of windows")
     differences = sorted(math.log(after / before) for before, after in pairs)
     mean = statistics.fmean(differences)
-    # Without an effect, each difference could as well have had the other sign.
-    as_far = sum(
-        abs(sum(sign * d for sign, d in zip(signs, differences, strict=True))) >= abs(sum(differences)) * (1 - 1e-12)
-        for signs in product((1, -1), repeat=len(differences))
-    )
     eighth = len(differences) // 8
     return Verdict(
         statistics.median(before for before, _ in pairs),
@@ -168,8 +164,29 @@ def judge(pairs: Sequence[tuple[float, float]]) -> Verdict:
         math.exp(mean),
         math.exp(differences[eighth]),
         math.exp(differences[-1 - eighth]),
-        as_far / 2 ** len(differences),
+        _chance(differences),
     )
+
+
+def _chance(differences: Sequence[float]) -> float:
+    """How often the sum would be as far from 0 if each could as well have had the other sign: all cases are counted."""
+    observed = abs(sum(differences)) * (1 - 1e-12)
+    half = len(differences) // 2
+    left, right = _sums(differences[:half]), sorted(_sums(differences[half:]))
+    as_far = sum(
+        len(right)
+        if not observed
+        else len(right) - bisect_left(right, observed - s) + bisect_right(right, -observed - s)
+        for s in left
+    )
+    return float(as_far / 2 ** len(differences))
+
+
+def _sums(values: Sequence[float]) -> list[float]:
+    """With every choice of signs."""
+    return [
+        sum(sign * v for sign, v in zip(signs, values, strict=True)) for signs in product((1, -1), repeat=len(values))
+    ]
 
 
 def _uninterrupted(steps: Sequence[float]) -> float:
@@ -208,8 +225,13 @@ class Experiment:
         return len(self.seconds) == len(self.windows)
 
     @property
-    def current(self) -> Window | None:
-        return None if self.done or self._place < 0 else self.windows[self._place]
+    def windows_done(self) -> int:
+        return len(self.seconds)
+
+    @property
+    def about(self) -> str:
+        """What a window is, as a clause."""
+        return self.load.about
 
     def begin_next(self) -> tuple[Mapping[str, Any], list[Submit]]:
         """Options and requests of the next window."""
@@ -253,6 +275,15 @@ class Experiment:
                 values = {window.after: self.seconds[window.number] for window in (first, second)}
                 found.append((values[False], values[True]))
         return found
+
+    def side(self, *, after: bool) -> str:
+        """What was measured under a value so far, in words; empty for nothing."""
+        windows = [w for w in self.windows if w.after is after and w.counted and w.number in self.seconds]
+        if not windows:
+            return ""
+        times = sorted(1e3 * self.seconds[w.number] for w in windows)
+        spread = f"{times[0]:.0f} to {times[-1]:.0f}"
+        return f"{times[len(times) // 2]:.0f} ms a window ({spread})   {self.speed(windows):.0f} tok/s"
 
     def speed(self, windows: Sequence[Window]) -> float:
         """Tokens per second: the median of these windows, all of which are done."""

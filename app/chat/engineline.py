@@ -40,6 +40,8 @@ def draw(watch: EngineWatch, snapshot: Snapshot, model: str, now: float, width: 
         (f" {snapshot.waiting} waiting", "text"),
         (f"  step {snapshot.step}", "dim"),
     ]
+    if snapshot.measuring:
+        pieces.insert(0, (f"  {snapshot.measuring}", "primary"))
     if snapshot.resting:
         pieces.insert(0, (f"  {len(snapshot.resting)} waiting for a tool", "warn"))
     for text, piece_role in pieces:

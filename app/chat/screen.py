@@ -22,6 +22,7 @@ from app.chat.transcript import Transcript
 from app.chat.view import DOCK_COLUMNS, SMALL, ChatView
 from app.inspector.screen import InspectorScreen
 from app.keys import bindings
+from app.measure import Measurement
 from app.panels.experiment import ExperimentScreen
 from app.panels.switches import SwitchesScreen
 from app.sessions.export import export
@@ -294,7 +295,7 @@ class ChatScreen(ChatView):
         self.app.push_screen(
             InspectorScreen(
                 self.workspace.watch,
-                self.telemetry,
+                self.snapshot,
                 self.block_map,
                 self.event_log,
                 self.story,
@@ -303,6 +304,7 @@ class ChatScreen(ChatView):
                 pause=self.action_pause,
                 run=self.run_engine,
                 change_breakpoint=self._change_breakpoint,
+                switches=self.action_switches,
             )
         )
 
@@ -315,19 +317,32 @@ class ChatScreen(ChatView):
                 self._effect,
                 self._measure,
                 self.workspace.measured,
+                self._reopen_measurement,
             )
         )
 
-    def _measure(self, name: str, value: Any) -> str:
+    def _measure(self, name: str, value: Any, live: bool) -> str:
         """Compare a value of an option with the present one; or why that can't be done, as a sentence."""
-        measurement = self.workspace.measure(name, value)
+        measurement = self.workspace.measure(name, value, live=live)
         if isinstance(measurement, str):
             return measurement
-        self.app.push_screen(ExperimentScreen(measurement, self._change_option, lambda: self.workspace.watch.paused))
+        self._show_measurement(measurement)
         return ""
+
+    def _show_measurement(self, measurement: Measurement) -> None:
+        self.app.push_screen(ExperimentScreen(measurement, self._change_option, lambda: self.workspace.watch.paused))
+
+    def _reopen_measurement(self) -> bool:
+        """Show the measurement that goes on, if there is one."""
+        measurement = self.workspace.measurement
+        if measurement is None or not measurement.running:
+            return False
+        self._show_measurement(measurement)
+        return True
 
     def _change_option(self, name: str, value: Any) -> None:
         watch = self.workspace.watch
+        self.workspace.give_up_measuring(name)
         self._before_change = {name: getattr(watch.config, name)}
         watch.request(**{name: value})
         if watch.ready:

@@ -29,7 +29,7 @@ from app.inspector.log import EventLog
 from app.inspector.story import Story
 from app.panels.dock import Dock
 from app.panels.switches import SwitchesScreen
-from app.panels.telemetry import Telemetry
+from app.panels.telemetry import RequestView, Snapshot, Telemetry
 from app.sessions.session import Session, Turn, TurnState
 from app.sessions.workspace import Changes, Workspace
 from app.watch import Phase
@@ -199,10 +199,23 @@ class ChatView(Screen[None]):
 
     def show_panels(self) -> None:
         now = self._panels_shown = self._clock()
-        resting = tuple((e.session.name, e.why()) for e in self.workspace.exchanges.all())
-        snapshot = replace(self.telemetry.snapshot(now), resting=resting)
+        snapshot = self.snapshot(now)
         self._dock.show(snapshot)
         self._engine_line.show(engineline.draw(self.workspace.watch, snapshot, self.model_name, now, self.size.width))
+
+    def snapshot(self, now: float) -> Snapshot:
+        """What the steps told, and what waits without the engine's knowing or without a step."""
+        paused = self.workspace.watch.paused
+        why = "the engine is paused (F5)" if paused else "the next step"
+        sent = [
+            RequestView(a.command.request_id, a.session.name, "WAIT", a.turn.prompt_tokens, 0, 0, 0, why=why)
+            for a in self.workspace.sent()
+        ]
+        resting = tuple((e.session.name, e.why()) for e in self.workspace.exchanges.all())
+        measurement = self.workspace.measurement
+        measuring = measurement.standing if measurement is not None and measurement.live and measurement.running else ""
+        plain = replace(self.telemetry.snapshot(now), resting=resting, measuring=measuring, paused=paused)
+        return plain.joined_by(sent)
 
     def _show_tabs(self) -> None:
         def mark(session: Session) -> str:

@@ -10,7 +10,7 @@ from app.panels.draw import cells
 from app.panels.telemetry import Snapshot
 
 TITLE = "Time of a step"
-LEGEND = "mean of the last 2 s"
+LEGEND = "last 2 s, or the last step"
 
 _ABOUT = {
     "schedule": "who gets how many tokens",

@@ -22,9 +22,9 @@ from app.inspector.log import TITLE as LOG_TITLE
 from app.inspector.log import EventLog
 from app.inspector.story import Story
 from app.paint import Line, Painted
-from app.panels import batch, drafts
+from app.panels import batch, drafts, speed
 from app.panels.draw import Panel
-from app.panels.telemetry import Snapshot, Telemetry
+from app.panels.telemetry import Snapshot
 from app.watch import EngineWatch
 from inference.protocol import Resume
 
@@ -109,6 +109,7 @@ class InspectorScreen(Screen[None]):
         Binding("escape,f3", "dismiss(None)", "Back"),
         Binding("f5", "pause", "Pause"),
         Binding("f6", "step", "Step"),
+        Binding("f8", "switches", "Switches"),
         Binding("s", "session(1)", "Session"),
         Binding("a", "all", "All sessions"),
         Binding("b", "breakpoint", "Breakpoint"),
@@ -126,9 +127,11 @@ class InspectorScreen(Screen[None]):
     InspectorScreen .drafts #drafts { height: 1fr; }
     InspectorScreen #phases { height: 8; }
     InspectorScreen #batch { height: 10; }
+    InspectorScreen #speed { height: 6; }
+    InspectorScreen .one #speed { display: none; }
     InspectorScreen .narrow #right { width: 36; }
     InspectorScreen .narrow #block { height: 8; }
-    InspectorScreen .narrow #log, InspectorScreen .narrow #batch { display: none; }
+    InspectorScreen .narrow #log, InspectorScreen .narrow #batch, InspectorScreen .narrow #speed { display: none; }
     InspectorScreen .narrow #drafts { display: none; }
     InspectorScreen .narrow.drafts #drafts { display: block; }
     InspectorScreen #hint { height: 1; padding: 0 1; color: $text-muted; }
@@ -137,7 +140,7 @@ class InspectorScreen(Screen[None]):
     def __init__(
         self,
         watch: EngineWatch,
-        telemetry: Telemetry,
+        snapshot: Callable[[float], Snapshot],
         map: BlockMap,
         log: EventLog,
         story: Story,
@@ -147,12 +150,13 @@ class InspectorScreen(Screen[None]):
         pause: Callable[[], None],
         run: Callable[[Resume], None],
         change_breakpoint: Callable[[str], str],
+        switches: Callable[[], None],
     ) -> None:
         """`change_breakpoint` gives a session its next breakpoint, and says which one that is."""
         super().__init__()
-        self._watch, self._telemetry, self._map, self._log, self._story = watch, telemetry, map, log, story
+        self._watch, self._snapshot, self._map, self._log, self._story = watch, snapshot, map, log, story
         self._model, self._clock, self._pause, self._run = model, clock, pause, run
-        self._change_breakpoint = change_breakpoint
+        self._change_breakpoint, self._switches = change_breakpoint, switches
 
     def compose(self) -> ComposeResult:
         yield EngineLine(id="engine")
@@ -164,10 +168,11 @@ class InspectorScreen(Screen[None]):
             with Vertical(id="right"):
                 yield Panel(queue.TITLE, queue.LEGEND, self._requests, id="queue")
                 yield Panel(batch.TITLE, batch.LEGEND, batch.draw, id="batch")
+                yield Panel(speed.TITLE, speed.LEGEND, speed.draw, id="speed")
                 yield Panel(phases.TITLE, phases.LEGEND, phases.draw, id="phases")
                 yield Panel(LOG_TITLE, LOG_LEGEND, self._log.draw, id="log")
         yield Static(
-            "Arrows block  S session  A all  B break  D drafts  F5 pause  F6 step  Esc back",
+            "Arrows block  S session  A all  B break  D drafts  F5 pause F6 step F8 switch",
             id="hint",
         )
 
@@ -188,7 +193,7 @@ class InspectorScreen(Screen[None]):
     def show(self) -> None:
         """Draw everything as it is now."""
         now = self._clock()
-        snapshot = self._telemetry.snapshot(now)
+        snapshot = self._snapshot(now)
         self._block_map.show()
         for panel in self._panels:
             if panel.display:
@@ -218,10 +223,12 @@ class InspectorScreen(Screen[None]):
 
     def _look_at(self, session: str) -> None:
         self._block_map.only = session
+        # Its steps need the room.
+        self.query_one("#panels").set_class(bool(session), "one")
         panel = self.query_one("#queue", Panel)
         panel.border_title = "Request, blocks, steps" if session else queue.TITLE
         panel.border_subtitle = "the latest step first" if session else queue.LEGEND
-        self.show()
+        self.call_after_refresh(self.show)
 
     def action_breakpoint(self) -> None:
         """The next one for the session that is looked at: scheduled, preempted, ended, none."""
@@ -243,3 +250,6 @@ class InspectorScreen(Screen[None]):
 
     def action_step(self) -> None:
         self._run(Resume(steps=1))
+
+    def action_switches(self) -> None:
+        self._switches()

@@ -21,10 +21,11 @@ BAR = 28
 
 
 class ExperimentScreen(ModalScreen[None]):
-    """Shows a measurement while it runs. Leaving it stops it."""
+    """Shows a measurement while it runs. Leaving it stops it, unless it measures what the chats ask for."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "back", "Stop, back"),
+        Binding("escape", "back", "Back"),
+        Binding("x", "stop", "Stop"),
         Binding("k", "keep", "Keep the new value"),
     ]
 
@@ -35,20 +36,26 @@ class ExperimentScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
             box.border_title = f"Before and after: {self._measurement.option}"
-            box.border_subtitle = "K keep the new value · Esc stop, back"
+            live = "X stop · Esc back, it goes on"
+            box.border_subtitle = f"K keep the new value · {live if self._measurement.live else 'Esc stop, back'}"
             yield Static(id="windows")
             yield Static(id="verdict")
             yield Static(id="about")
 
     def on_mount(self) -> None:
-        self.query_one("#about", Static).update(
-            Content.styled(
-                f"A window is {self._measurement.experiment.load.about}. Windows of both kinds alternate in pairs "
-                "(ABBA BAAB …), so that drift falls out. Your chats go on meanwhile; the option is put back "
-                "afterwards.",
-                "$text-muted",
+        about = f"A window is {self._measurement.experiment.about}. "
+        if self._measurement.live:
+            about += (
+                "A coin decides which value each pair of windows begins with, so that a load that changes favours "
+                "neither. Go back and chat: answers are computed under either value meanwhile. It is put back "
+                "afterwards."
             )
-        )
+        else:
+            about += (
+                "Windows of both kinds alternate in pairs (ABBA BAAB …), so that drift falls out. Your chats go on "
+                "meanwhile; the option is put back afterwards."
+            )
+        self.query_one("#about", Static).update(Content.styled(about, "$text-muted"))
         self.refresh_card()
         self.set_interval(0.25, self.refresh_card)
 
@@ -58,23 +65,15 @@ class ExperimentScreen(ModalScreen[None]):
 
     def _windows(self) -> Content:
         measurement, experiment = self._measurement, self._measurement.experiment
-        done, total = len(experiment.seconds), len(experiment.windows)
+        done, total = experiment.windows_done, len(experiment.windows)
         state = f"{done} of {total} windows" if measurement.running else f"{done} windows, {measurement.progress}"
         bar = "━" * cells(done, total, BAR)
         parts: list[str | tuple[str, str]] = [(bar.ljust(BAR, "·"), "$text-primary"), f"  {state}\n"]
         values = in_words(measurement.before), in_words(measurement.after)
         for name, after in (("A", False), ("B", True)):
             value = values[after].ljust(max(map(len, values)))
-            counted = [w for w in experiment.windows if w.after is after and w.counted]
-            windows = [w for w in counted if w.number in experiment.seconds]
-            times = [experiment.seconds[w.number] for w in windows]
-            if not times:
-                parts.append(f"{name}  {value}\n")
-                continue
-            middle = sorted(times)[len(times) // 2]
-            speed = f"{experiment.speed(windows):.0f} tok/s"
-            spread = f"{min(times) * 1e3:.0f} to {max(times) * 1e3:.0f}"
-            parts += [(f"{name}  {value}", "bold"), f"   {middle * 1e3:.0f} ms a window ({spread})   {speed}\n"]
+            found = experiment.side(after=after)
+            parts += [(f"{name}  {value}", "bold"), f"   {found}\n"] if found else [f"{name}  {value}\n"]
         return Content.assemble(*parts).rstrip()
 
     def _verdict(self) -> Content:
@@ -85,7 +84,8 @@ class ExperimentScreen(ModalScreen[None]):
             return Content.styled("The engine is paused: F5 lets it go on.", "$text-warning")
         verdict = measurement.verdict
         if verdict is None:
-            return Content.styled("The first pair is being measured.", "$text-muted")
+            waits = ": it takes the steps of your answers" if measurement.live else ""
+            return Content.styled(f"The first pair is being measured{waits}.", "$text-muted")
         role = "$text-muted" if not verdict.significant else "$text-success" if verdict.ratio < 1 else "$text-warning"
         rest = (
             f"   B takes {verdict.ratio:.2f} times as long as A ({verdict.low:.2f} to {verdict.high:.2f} mostly)\n"
@@ -100,6 +100,11 @@ class ExperimentScreen(ModalScreen[None]):
         self._keep(measurement.option, measurement.after)
         self.dismiss(None)
 
-    def action_back(self) -> None:
+    def action_stop(self) -> None:
         self._measurement.stop()
+        self.refresh_card()
+
+    def action_back(self) -> None:
+        if not self._measurement.live:
+            self._measurement.stop()
         self.dismiss(None)

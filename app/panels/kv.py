@@ -22,6 +22,9 @@ def draw(snapshot: Snapshot, width: int, height: int) -> list[Line]:
         [(f"{blocks.used} of {blocks.total} blocks used", "text")],
     ]
     add_if_fits(lines[1], f" · {snapshot.block_size} tokens per block", "dim", width)
+    if snapshot.reuse.tokens and height > 3:
+        reuse = snapshot.reuse
+        lines.append([(fit(f"prefix cache: {reuse.percent:.0f} % hit, {reuse.cached} tokens saved", width), "text")])
     held = held_by_session(snapshot.requests)
     if not held:
         lines += _explanation(snapshot, width)

@@ -19,6 +19,7 @@ from app.commands.options import parse
 from app.paint import fit
 from app.watch import EngineWatch
 from inference.errors import ConfigError
+from inference.live_experiment import refusal
 from inference.protocol import EngineConfig, in_words
 
 WIDE = 108
@@ -54,7 +55,9 @@ def options(watch: EngineWatch) -> list[Option]:
             effective, reason = "-", "known when the engine is ready"
         else:
             effective, reason = state.effective, state.reason
-            if requested != state.requested:
+            if watch.tried == f.name:
+                reason = "being measured: this value and another in turn"
+            elif requested != state.requested:
                 reason = "the engine has not taken it over yet"
         about, choices = str(f.metadata["help"]), tuple(f.metadata["choices"])
         rows.append(Option(f.name, requested, effective, reason, live, about, choices))
@@ -69,6 +72,7 @@ class SwitchesScreen(ModalScreen[None]):
         Binding("f8", "dismiss(None)", "Back"),
         Binding("f5", "restart", "Restart the engine"),
         Binding("m", "measure", "Measure a change"),
+        Binding("l", "measure_live", "Measure with your chats"),
         Binding("up", "choose(-1)", "Another choice"),
         Binding("down", "choose(1)", "Another choice"),
     ]
@@ -79,15 +83,17 @@ class SwitchesScreen(ModalScreen[None]):
         change: Callable[[str, Any], None],
         restart: Callable[[], None],
         effect: Callable[[], str],
-        measure: Callable[[str, Any], str],
+        measure: Callable[[str, Any, bool], str],
         measured: Mapping[str, str],
+        reopen: Callable[[], bool],
     ) -> None:
-        """`measure` compares a value with the present one, or says why it can't; `measured` says what it found."""
+        """`measure` compares a value with the present one, with the chats' steps or on work of its own, or says why it
+        can't; `measured` says what it found; `reopen` shows a measurement that goes on, if there is one."""
         super().__init__()
         self._watch, self._change, self._restart, self._effect = watch, change, restart, effect
-        self._measure, self._measured = measure, measured
-        self._measuring = False
-        """Whether the value that is typed is to be measured, not to be set."""
+        self._measure, self._measured, self._reopen = measure, measured, reopen
+        self._purpose = "set"
+        """What is to be done with the value that is typed: "set" it, "measure" it, or that "live"."""
         self._rows: list[Option] = []
         self._editing = ""
         self._error = ""
@@ -95,7 +101,7 @@ class SwitchesScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
             box.border_title = "Switches: the engine's options"
-            box.border_subtitle = "Enter change · M measure a change · F5 restart engine · Esc back"
+            box.border_subtitle = "Enter change · M measure · L on your chats · F5 restart · Esc back"
             yield DataTable(cursor_type="row", zebra_stripes=True)
             yield Static(id="about")
             yield Input(id="value", compact=True)
@@ -167,18 +173,28 @@ class SwitchesScreen(ModalScreen[None]):
         self.query_one("#effect", Static).update(Content(self._effect()))
 
     def on_data_table_row_selected(self) -> None:
-        self._ask(measuring=False)
+        self._ask("set")
 
     def action_measure(self) -> None:
         """What would another value do?"""
-        self._ask(measuring=True)
+        self._ask("measure")
 
-    def _ask(self, *, measuring: bool) -> None:
+    def action_measure_live(self) -> None:
+        """What would it do to the steps of the chats? Or how far that measurement is, if it goes on."""
+        row = self._current()
+        if row is None or self._reopen():
+            return
+        self._error = refusal(row.name)
+        if not self._error:
+            self._ask("live")
+        self._describe()
+
+    def _ask(self, purpose: str) -> None:
         """For the other value of the row, if there are more than two."""
         row = self._current()
         if row is None:
             return
-        self._measuring = measuring
+        self._purpose = purpose
         if row.requested in ("on", "off"):
             self._apply(row.name, "off" if row.requested == "on" else "on")
             return
@@ -206,10 +222,10 @@ class SwitchesScreen(ModalScreen[None]):
         try:
             value = parse(name, text)
             self._error = ""
-            if self._measuring:
-                self._error = self._measure(name, value)
-            else:
+            if self._purpose == "set":
                 self._change(name, value)
+            else:
+                self._error = self._measure(name, value, self._purpose == "live")
         except ConfigError as error:
             self._error = str(error)
         self.refresh_options()

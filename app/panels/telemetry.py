@@ -100,11 +100,26 @@ class Drafting:
 
 
 @dataclass(frozen=True, slots=True)
+class Reuse:
+    """What the prefix cache has had of the requests that were admitted since the engine started."""
+
+    tokens: int = 0
+    """Looked for."""
+    cached: int = 0
+    """Found, and so not computed again."""
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.cached / self.tokens if self.tokens else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     step: int = 0
     running: int = 0
     waiting: int = 0
     blocks: BlockCounts = NO_BLOCKS
+    reuse: Reuse = Reuse()
     block_size: int = 16
     budget: int = 0
     """Tokens that a step may hold."""
@@ -114,13 +129,17 @@ class Snapshot:
     requests: tuple[RequestView, ...] = ()
     resting: tuple[tuple[str, str], ...] = ()
     """Sessions without a request that wait for something else, and why."""
+    measuring: str = ""
+    """What is being measured with the chats' steps, and how far."""
+    paused: bool = False
+    """Nobody gets anything before the engine is told to go on."""
     decode: Series = Series()
     prefill: Series = Series()
     step_ms: Series = Series()
     ttft: tuple[float, ...] = ()
     """Seconds to the first token of the latest answers, the newest last."""
     phases: PhaseTimes = field(default_factory=PhaseTimes)
-    """Mean seconds of each phase of the recent steps."""
+    """Mean seconds of each phase of the recent steps, or where there were none, of the latest."""
     drafting: Drafting = Drafting()
 
     @property
@@ -130,6 +149,14 @@ class Snapshot:
     @property
     def idle(self) -> bool:
         return self.running + self.waiting == 0
+
+    def joined_by(self, sent: Iterable[RequestView]) -> Snapshot:
+        """With requests that no step has told of yet, among the waiting ones."""
+        known = {view.id for view in self.requests}
+        new = tuple(view for view in sent if view.id not in known)
+        live = sum(view.live for view in self.requests)
+        requests = (*self.requests[:live], *new, *self.requests[live:])
+        return replace(self, requests=requests, waiting=self.waiting + len(new))
 
 
 @dataclass(slots=True)
@@ -159,11 +186,13 @@ class Telemetry:
     _ttft: deque[float] = field(default_factory=lambda: deque(maxlen=10))
     _pool: BlockCounts = NO_BLOCKS
     _decided: Speculation | None = None
+    _reuse: Reuse = Reuse()
 
     def engine_ready(self, num_blocks: int) -> None:
         """A new engine begins with an empty pool."""
         self._pool = BlockCounts(num_blocks, 0, num_blocks)
         self._latest = self._decided = None
+        self._reuse = Reuse()
 
     def engine_lost(self) -> None:
         """Nothing runs any more."""
@@ -180,6 +209,10 @@ class Telemetry:
         self._recent.append((now, record))
         if record.speculation is not None or record.config.speculation == "off":
             self._decided = record.speculation
+        self._reuse = Reuse(
+            self._reuse.tokens + sum(lookup.tokens for lookup in record.lookups),
+            self._reuse.cached + sum(lookup.cached_tokens for lookup in record.lookups),
+        )
         drafts = sum(s.drafts for s in record.scheduled)
         self._bars.append(StepBar(record.step, record.prefill_tokens, record.decode_tokens - drafts, drafts))
         number = int(now / BIN)
@@ -263,6 +296,7 @@ class Telemetry:
             running=sum(v.state in ("PREFILL", "DECODE") for v in live),
             waiting=sum(v.state in ("WAIT", "PREEMPTED") for v in live),
             blocks=self._pool,
+            reuse=self._reuse,
             block_size=record.config.block_size if record else 16,
             budget=record.config.max_num_batched_tokens if record else 0,
             step_seconds=record.phases.total if record else 0.0,
@@ -280,7 +314,7 @@ class Telemetry:
                 1000 * sum(r.phases.total for r in recent) / len(recent) if recent else 0.0,
             ),
             ttft=tuple(self._ttft),
-            phases=PhaseTimes.mean([r.phases for r in recent]),
+            phases=PhaseTimes.mean([r.phases for r in recent or ([record] if record else [])]),
             drafting=Drafting(
                 self._decided,
                 _series(

@@ -344,7 +344,7 @@ class Workspace:
         self.watch.on_event(event, self.clock())
         if self.measurement is not None:
             self.measurement.on_event(event)
-            self._note_measurement(self.measurement)
+            self._note_measurement(self.measurement, changes)
         if isinstance(event, TokenCount | Delta | Finished) and self.compactor.on_event(event):
             return
         match event:
@@ -383,6 +383,10 @@ class Workspace:
             case _:
                 pass
 
+    def sent(self) -> list[Answer]:
+        """Answers that the engine was asked for and that have not ended."""
+        return [answer for answer in self._answers.values() if answer.sent]
+
     def set_breakpoints(self, points: Iterable[Until]) -> None:
         """Pause the engine whenever one of these happens."""
         self.breakpoints = tuple(points)
@@ -391,9 +395,14 @@ class Workspace:
 
     # --- measurements -----------------------------------------------------------------------------------------------
 
-    def measure(self, name: str, value: Any) -> Measurement | str:
-        """Begin to compare a value of an option with the present one; a sentence where that can't be done."""
+    def measure(self, name: str, value: Any, *, live: bool = False) -> Measurement | str:
+        """Begin to compare a value of an option with the present one; a sentence where that can't be done.
+
+        `live`: by the steps of the chats, whatever they ask for; otherwise on work of its own.
+        """
         watch = self.watch
+        if self.measurement is not None and self.measurement.running:
+            return f"{self.measurement.option} is being measured: wait for its end, or stop it (L shows it)"
         state = next((state for state in watch.options if state.name == name), None)
         before = getattr(watch.config, name)
         if not watch.ready or watch.model is None or state is None:
@@ -402,17 +411,30 @@ class Workspace:
             return f"{name} changes when the engine restarts: measure it by running glasschat bench with either value"
         if value == before:
             return f"{name} is {in_words(value)} already: give another value to compare with"
-        self.measurement = Measurement(self.link, name, before, value, watch.model.vocab_size)
+        if live:
+            self.measurement = Measurement.of_chats(self.link, name, before, value)
+        else:
+            self.measurement = Measurement.of_work(self.link, name, before, value, watch.model.vocab_size)
+        watch.tried = name
         self.measurement.start()
         return self.measurement
 
-    def _note_measurement(self, measurement: Measurement) -> None:
-        verdict = measurement.verdict
-        if measurement.progress is Progress.DONE and verdict is not None:
-            values = f"{in_words(measurement.before)} → {in_words(measurement.after)}"
-            self.measured[measurement.option] = f"{values}: {verdict.sentence()}"
-        if not measurement.running:
-            self.measurement = None
+    def give_up_measuring(self, option: str) -> None:
+        """Its value is about to be changed by hand."""
+        if self.measurement is not None and self.measurement.option == option:
+            self.measurement.stop()
+            self.measurement, self.watch.tried = None, ""
+
+    def _note_measurement(self, measurement: Measurement, changes: Changes) -> None:
+        if measurement.running:
+            return
+        self.measurement, self.watch.tried = None, ""
+        if measurement.found:
+            self.measured[measurement.option] = measurement.found
+        if measurement.live and measurement.progress is Progress.FAILED:
+            changes.notices.append(f"{measurement.option} is measured no longer: {measurement.problem}")
+        elif measurement.live and measurement.found:
+            changes.notices.append(f"Measured: {measurement.option} {measurement.found}.")
 
     def _on_delta(self, answer: Answer, event: Delta, changes: Changes) -> None:
         turn = answer.turn
@@ -541,8 +563,9 @@ class Workspace:
 
 
 def _about_recording(event: Recorded) -> str:
+    if event.active:
+        again = f" {event.message[0].upper()}{event.message[1:]}." if event.message else ""
+        return f"Recording to {event.path}: arrivals, options, decisions and tokens.{again}"
     if event.message:
         return f"Not recorded: {event.message}"
-    if event.active:
-        return f"Recording to {event.path}: arrivals, options, decisions and tokens."
     return f"Recorded to {event.path}: glasschat replay, what-if and trace read it."

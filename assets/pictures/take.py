@@ -45,21 +45,22 @@ async def four_sessions(pilot: Pilot[int]) -> None:
 
 
 async def inspector(pilot: Pilot[int]) -> None:
-    """The second question of four sessions with one system prompt: what they begin with is in shared blocks."""
+    """One conversation and two forks of it, and a session of its own: what is alike is in shared blocks."""
     app = pilot.app
     assert isinstance(app, GlasschatApp)
-    for session in app.workspace.sessions:
+    first, *rest = app.workspace.sessions
+    for session in (first, rest[0]):
         app.workspace.set_params(session, session.params, SYSTEM_PROMPT, session.priority)
-    await four_sessions(pilot)
-    sessions = app.workspace.sessions
-    await until(pilot, lambda: not any(app.workspace.answering(session) for session in sessions))
-    for session in sessions:
-        app.workspace.send(session, "Why?")
-    await until(pilot, lambda: decoding(pilot) == len(SESSIONS), every=0.01)
-    await pilot.press("f3")
-    await asyncio.sleep(0.3)
-    await pilot.press("f5")
-    await asyncio.sleep(0.3)
+    app.workspace.send(first, QUESTIONS[0])
+    await until(pilot, lambda: app.workspace.answering(first) is None)
+    for session in rest[1:]:
+        app.workspace.close(session)
+    branches = [first, rest[0], app.workspace.fork(first), app.workspace.fork(first)]
+    for session, question in zip(branches, QUESTIONS, strict=True):
+        app.workspace.send(session, question)
+    await until(pilot, lambda: decoding(pilot) == len(branches), every=0.01)
+    await pilot.press("f5", "f3")
+    await asyncio.sleep(0.6)
 
 
 async def switches(pilot: Pilot[int]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from inference.errors import ConfigError
 from inference.model.loader import LoadedModel, load
+from inference.ops.attention import spelled
 from inference.ops.kv_store import KVFormat
 from inference.ops.paged import RaggedLayout
 from inference.protocol import EngineConfig
@@ -56,7 +57,8 @@ def compare(
     models = []
     for each in (config, changed):
         progress(f"loading {model}")
-        models.append(load(model, dtype=each.dtype, kernels=each.kernels, activations=each.activations))
+        kernels = spelled(each.kernels, each.attention)
+        models.append(load(model, dtype=each.dtype, kernels=kernels, activations=each.activations))
     one, other = models
     kept, changed_kept = (m.model.kv_format(c.kv_cache_dtype) for m, c in ((one, config), (other, changed)))
     ids = one.tokenizer.encode(text)[: min(limit, one.info.context_length)]

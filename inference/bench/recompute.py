@@ -37,7 +37,8 @@ def recompute(model: str, file: Path) -> Recomputed:
             case Arrival():
                 prompt = TokenPrompt(entry.prompt_ids)
                 # The engine's own limits cut requests that had none, as they did then.
-                engine.submit(Submit(entry.request_id, entry.session, prompt, entry.params, entry.priority))
+                command = Submit(entry.request_id, entry.session, prompt, entry.params, entry.priority)
+                engine.submit(command, entry.output_ids)
             case Departure(request_id=request_id):
                 engine.abort(request_id)
             case Change(config=changed):

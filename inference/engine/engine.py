@@ -32,6 +32,7 @@ from inference.engine.speculator import Speculator
 from inference.engine.trial import Trial
 from inference.errors import ConfigError
 from inference.model.loader import LoadedModel
+from inference.ops.attention import spelled
 from inference.ops.kv_store import KVFormat
 from inference.ops.proof import trusted
 from inference.protocol import (
@@ -85,7 +86,9 @@ class Engine:
         per_token = self.model_info.kv_bytes_per_token + (draft.info.kv_bytes_per_token if draft else 0)
         size = choose_size(config, per_token, max_model_len)
         self._runner = Runner(loaded.model, num_blocks=size.num_blocks, block_size=config.block_size, kept=kept)
-        self._runner.ops = trusted(config.kernels, self._runner.demands(config.activations, kept))
+        self._runner.ops = trusted(
+            spelled(config.kernels, config.attention), self._runner.demands(config.activations, kept)
+        )
         self._scheduler = Scheduler(
             Limits.of(config), num_blocks=size.num_blocks, block_size=config.block_size, max_model_len=max_model_len
         )
@@ -136,10 +139,11 @@ class Engine:
 
     # --- commands ---
 
-    def submit(self, command: Submit) -> list[Event]:
+    def submit(self, command: Submit, output_ids: Sequence[int] = ()) -> list[Event]:
         """Queue a request: `Started`, or for one that can never be served `Finished` with a sentence saying why.
 
-        Raises ValueError if a live request has the same id: its answers could not be told apart.
+        `output_ids` is the beginning of its answer, made elsewhere: it goes on after that. Raises ValueError if a live
+        request has the same id: its answers could not be told apart.
         """
         if command.request_id in self._live:
             raise ValueError(f"there is a live request {command.request_id!r} already")
@@ -159,6 +163,7 @@ class Engine:
         seed = secrets.randbits(63) if params.seed is None else params.seed
         request = Request(command.request_id, command.session, prompt_ids, longest, command.priority)
         generation = Generation(request, params, seed, self._vocabulary, arrived, prompt.opening)
+        generation.bring(output_ids)
         self._live[command.request_id] = generation
         self._prefixes.add(request)
         if self._trial.active:
@@ -184,7 +189,9 @@ class Engine:
         try:
             requested = self._options.check(changes)
             kept = self._runner.format(requested.kv_cache_dtype)
-            ops = trusted(requested.kernels, self._runner.demands(requested.activations, kept))
+            ops = trusted(
+                spelled(requested.kernels, requested.attention), self._runner.demands(requested.activations, kept)
+            )
             self._keep(kept)
         except ConfigError as error:
             return [Configured(self.options, self._steps + 1, str(error))]
@@ -242,11 +249,11 @@ class Engine:
     def record(self, path: str) -> list[Event]:
         """Write what happens to a file from now on, or with an empty path no longer.
 
-        A recording begins with an idle engine, and so with all that decides what follows.
+        So that it holds all that decides what follows, it begins with an empty KV cache: live requests are written down
+        with their answers so far, and computed again from their start.
         """
-        if self._live and path:
-            waiting = f"{len(self._live)} requests are live: a recording begins when the engine is idle, try again then"
-            return [Recorded(path, False, waiting)]
+        if self._trial.active and path:
+            return [Recorded(path, False, "a step has failed, and its requests are being tried: record when they are")]
         ended = self._end_recording("")
         if not path:
             return ended
@@ -262,8 +269,21 @@ class Engine:
             self._recorder = Recorder(Path(path), header)
         except ConfigError as error:
             return [*ended, Recorded(path, False, str(error))]
-        scheduler.forget_prefixes()
-        return [*ended, Recorded(path, True)]
+        again = self._begin_anew()
+        for generation in again:
+            self._recorder.arrival(generation.request, generation.sampling.params, generation.sampling.seed)
+        computed = f"{len(again)} answer{'s' * (len(again) != 1)} under way: computed again from the start"
+        return [*ended, Recorded(path, True, computed if again else "")]
+
+    def _begin_anew(self) -> list[Generation]:
+        """Everyone out of the scheduler and, in the order of their arrival, into it again, with nothing computed."""
+        everyone = sorted(self._live.values(), key=lambda generation: generation.arrived)
+        for generation in everyone:
+            self._take_out(generation)
+        self._scheduler.begin_anew()
+        for generation in everyone:
+            self._scheduler.add(generation.request)
+        return everyone
 
     def _end_recording(self, message: str) -> list[Event]:
         if self._recorder is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from inference.engine.output import TextStream
@@ -44,6 +44,13 @@ class Generation:
         self._first_computed: float | None = None
         self._cached_tokens = 0
         self._first_token: float | None = None
+
+    def bring(self, token_ids: Iterable[int]) -> None:
+        """The beginning of the answer was made, and told, elsewhere."""
+        for token_id in token_ids:
+            self.request.output_ids.append(token_id)
+            self.sampling.append(token_id)
+            self._text.push(self._vocabulary.token_bytes(token_id))
 
     @property
     def request_id(self) -> str:

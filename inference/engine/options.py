@@ -10,6 +10,7 @@ from typing import Any
 from inference.engine.kv_pool import PoolSize
 from inference.errors import ConfigError
 from inference.model.loader import LoadedModel
+from inference.ops.attention import in_force
 from inference.ops.kv_store import KVFormat
 from inference.ops.table import PARTS, OpChoice, OpTable
 from inference.protocol import EngineConfig, ModelInfo, OptionState, in_words
@@ -133,9 +134,13 @@ def settled(requested: EngineConfig, ops: OpTable, model: ModelInfo, kept: KVFor
     caching = Settled(requested.enable_prefix_caching)
     if requested.enable_prefix_caching and requested.kv_layout != "paged":
         caching = Settled(False, "only paged blocks can be kept and shared")
+    kernels, reason = kernels_in_force(ops)
+    if requested.attention != "auto":
+        reason += "; attention has a switch of its own"
     return {
         "speculation": _speculation(requested, model),
-        "kernels": Settled(*kernels_in_force(ops)),
+        "kernels": Settled(kernels, reason),
+        "attention": Settled(*in_force(ops, requested.attention)),
         "activations": activations,
         "kv_cache_dtype": Settled(kept.name, "that of the activations" if requested.kv_cache_dtype == "auto" else ""),
         "enable_prefix_caching": caching,

@@ -49,6 +49,7 @@ class Recorder:
                 request.max_total_tokens,
                 request.priority,
                 replace(params, seed=seed),
+                tuple(request.output_ids),
             )
         )
 

@@ -8,6 +8,7 @@ from inference.engine.engine import Engine
 from inference.errors import ModelError
 from inference.model import widened
 from inference.model.loader import LoadedModel, load
+from inference.ops.attention import spelled
 from inference.protocol import EngineConfig
 from inference.speculation.fit import misfit
 
@@ -16,7 +17,8 @@ DEMO, ITS_DRAFT = "demo", "draft"
 
 def start(model: str, config: EngineConfig, progress: Callable[[str], None] = lambda stage: None) -> Engine:
     """Load all that is asked for. Raises ModelError and ConfigError, as loading does."""
-    loaded = load(model, dtype=config.dtype, kernels=config.kernels, activations=config.activations, progress=progress)
+    kernels = spelled(config.kernels, config.attention)
+    loaded = load(model, dtype=config.dtype, kernels=kernels, activations=config.activations, progress=progress)
     draft = _draft(loaded, config, progress)
     progress("allocating the KV cache")
     return Engine(loaded, config, draft)
@@ -29,7 +31,7 @@ def _draft(target: LoadedModel, config: EngineConfig, progress: Callable[[str], 
     draft = load(
         name,
         dtype=target.dtype,
-        kernels=config.kernels,
+        kernels=spelled(config.kernels, config.attention),
         activations=config.activations,
         progress=lambda stage: progress(f"draft model: {stage}"),
     )

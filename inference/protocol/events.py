@@ -135,7 +135,7 @@ class Recorded:
     path: str
     active: bool
     message: str = ""
-    """Why it could not begin, or ended without being asked to."""
+    """Why it could not begin, or ended without being asked to; where it begins, what that does to live requests."""
 
 
 @dataclass(frozen=True, slots=True)

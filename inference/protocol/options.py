@@ -9,6 +9,7 @@ from inference.errors import ConfigError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 KV_CACHE_DTYPES = (*DTYPES, "int8", "int4")
+ATTENTIONS = ("auto", "flash", "plain")
 ACTIVATIONS = ("exact", "bfloat16", "int8")
 KV_LAYOUTS = ("paged", "dense", "none")
 SPECULATIONS = ("auto", "off", "draft", "ngram")
@@ -76,6 +77,13 @@ class EngineConfig:
     )
     kernels: str = _option(
         "auto", "auto, native, mlx or reference, and exceptions as operation=implementation after commas", live=True
+    )
+    attention: str = _option(
+        "auto",
+        "flash (through the keys in pieces, no matrix of scores is kept), plain (all scores, then their softmax), or "
+        "auto (what kernels says)",
+        live=True,
+        choices=ATTENTIONS,
     )
     activations: str = _option(
         "exact",

@@ -42,6 +42,8 @@ class Arrival:
     priority: int
     params: SamplingParams
     """With the seed that was drawn if none was given."""
+    output_ids: tuple[int, ...] = ()
+    """Of one that was live when the recording began: its answer so far, all of which is computed again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +165,8 @@ def _entry(value: Any) -> Entry:
         case kind if kind is Arrival:
             params = {**body["params"], "stop": tuple(body["params"]["stop"])}
             params["logit_bias"] = {int(token): bias for token, bias in params["logit_bias"].items()}
-            body = {**body, "prompt_ids": tuple(body["prompt_ids"]), "params": SamplingParams(**params)}
-            return Arrival(**body)
+            ids = {name: tuple(body[name]) for name in ("prompt_ids", "output_ids") if name in body}
+            return Arrival(**{**body, **ids, "params": SamplingParams(**params)})
         case kind if kind is Change:
             return Change(body["time"], _config(body["config"]))
         case kind if kind is RecordedStep:

@@ -64,7 +64,12 @@ def replay(recording: Recording) -> Replayed:
 
 def request_of(arrival: Arrival) -> Request:
     return Request(
-        arrival.request_id, arrival.session, list(arrival.prompt_ids), arrival.max_total_tokens, arrival.priority
+        arrival.request_id,
+        arrival.session,
+        list(arrival.prompt_ids),
+        arrival.max_total_tokens,
+        arrival.priority,
+        output_ids=list(arrival.output_ids),
     )
 
 

@@ -108,6 +108,13 @@ class Scheduler:
         """What requests to come compute is no longer what was, or by those that run now will be, computed."""
         self.books.forget_prefixes()
 
+    def begin_anew(self) -> None:
+        """With an empty cache and nobody in it, as if nothing had been before. Raises ValueError if somebody is."""
+        if self.has_work:
+            raise ValueError("there are requests: they have to be finished first")
+        self.forget_prefixes()
+        self._preempted.clear()
+
     def preempt_all(self) -> None:
         """Nothing in the cache holds any more: every running request is computed again, in its turn."""
         self.forget_prefixes()

@@ -62,14 +62,14 @@ class Outcome:
 
 
 def jobs(recording: Recording) -> list[Job]:
-    """The recorded requests, each as long as it became."""
+    """The recorded requests, each as long as it became. What was answered before the recording is read as a prompt."""
     outputs: dict[str, list[int]] = {}
     for step in recording.steps:
         for output in step.outputs:
             if output.token_id >= 0:
                 outputs.setdefault(output.request_id, []).append(output.token_id)
     return [
-        Job(e.time, e.request_id, e.session, e.prompt_ids, tuple(outputs[e.request_id]), e.priority)
+        Job(e.time, e.request_id, e.session, e.prompt_ids + e.output_ids, tuple(outputs[e.request_id]), e.priority)
         for e in recording.entries
         if isinstance(e, Arrival) and e.request_id in outputs
     ]

@@ -126,6 +126,8 @@ class FakeEngine:
     silence: float = 0.0
     step: int = 0
     recording: str = ""
+    no_recording: str = ""
+    """Why none can begin."""
     draft: str = ""
     """The draft model's name; without one nobody drafts. Of its guesses as many are right as `accepted` says."""
     left: int | None = None
@@ -169,10 +171,11 @@ class FakeEngine:
 
     def record(self, path: str) -> None:
         self.commands.append(("record", path))
-        if path and self.running:
-            self.events.append(Recorded(path, False, "1 requests are live"))
+        if path and self.no_recording:
+            self.events.append(Recorded(path, False, self.no_recording))
         else:
-            self.events.append(Recorded(path or self.recording, bool(path)))
+            again = f"{len(self.running)} answers under way: computed again from the start" if self.running else ""
+            self.events.append(Recorded(path or self.recording, bool(path), again if path else ""))
             self.recording = path
 
     def pause(self) -> None:
@@ -250,6 +253,8 @@ class FakeEngine:
                 reason = reason if self.drafting != requested == "auto" and not self.draft else ""
             if f.name == "kernels" and requested == "auto":
                 effective, reason = "mlx", "the fused operations agree with the reference on this device"
+            if f.name == "attention" and requested == "auto":
+                effective, reason = "flash", "MLX's kernel, by what kernels says"
             states.append(OptionState(f.name, requested, effective, reason, f.metadata["live"]))
         return tuple(states)
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from app.chat.screen import ChatScreen
 from app.chat.transcript import Transcript
+from app.inspector.screen import InspectorScreen, Map
 from app.keys import KEYS, by_id, display, load_keymap
+from app.panels.switches import SwitchesScreen
 
 # Keys that terminals or tmux turn into other keys, or that Textual's text area needs for itself.
 UNUSABLE = {"ctrl+i", "ctrl+m", "ctrl+h", "ctrl+b", "ctrl+tab", "shift+enter", "alt+enter", "ctrl+["}
@@ -34,6 +36,21 @@ def test_every_bound_key_has_its_action() -> None:
         if key.bound:
             owner = Transcript if key.scope == "transcript" else ChatScreen
             assert hasattr(owner, f"action_{key.action.split('(')[0]}"), key.id
+
+
+def test_keys_of_other_screens_are_explained_as_they_are_there() -> None:
+    screens = {"inspector": {**keys_of(InspectorScreen), **keys_of(Map)}, "switches": keys_of(SwitchesScreen)}
+    for scope, known in screens.items():
+        explained = [key for key in KEYS if key.scope == scope]
+        assert explained
+        for key in explained:
+            for each in key.keys.split(","):
+                # A table takes Enter itself.
+                assert each == "enter" or known[each].split("(")[0] in (key.action, "row"), key.id
+
+
+def keys_of(screen: type[Any]) -> dict[str, str]:
+    return {key: b.action for b in screen.BINDINGS for key in b.key.split(",")}
 
 
 def test_keys_are_written_as_people_read_them() -> None:

@@ -29,12 +29,22 @@ async def test_a_recording_begins_and_ends_in_the_working_directory(
         assert any("glasschat replay" in notice for notice in rig.notices())
 
 
-async def test_a_busy_engine_says_why_it_does_not_record(launch: Any) -> None:
+async def test_a_recording_of_a_busy_engine_says_what_that_costs(launch: Any) -> None:
     async with launch() as rig:
         await rig.send("Hello?")
         listed(rig)["Record the engine"]()
         await rig.settle()
-        assert any(notice.startswith("Not recorded: 1 requests are live") for notice in rig.notices())
+        (notice,) = [notice for notice in rig.notices() if "Recording to" in notice]
+        assert notice.endswith("1 answers under way: computed again from the start.")
+        assert rig.workspace.watch.recording
+
+
+async def test_a_recording_that_can_not_begin_says_why(launch: Any) -> None:
+    async with launch() as rig:
+        rig.engine.no_recording = "the disk is full"
+        listed(rig)["Record the engine"]()
+        await rig.settle()
+        assert "Not recorded: the disk is full" in rig.notices()
         assert not rig.workspace.watch.recording
 
 

@@ -135,3 +135,18 @@ def test_the_next_breakpoint_leaves_those_of_others_alone() -> None:
         known = next_breakpoint("alpha", known)
         assert known == [other, Until(condition, session="alpha")]
     assert next_breakpoint("alpha", known) == [other]
+
+
+async def test_a_message_sent_while_it_is_paused_is_listed_with_what_it_waits_for(launch: Any) -> None:
+    async with launch() as rig:
+        await rig.press("f5")
+        rig.engine.pause()
+        await rig.send("Hello?")
+        await rig.settle()
+        text = rig.screen_text()
+        assert "waits: the engine is paused (F5)" in " ".join(text.split())
+        assert " 1 waiting" in text
+        await rig.press("f3")
+        text = rig.screen_text()
+        assert "paused after step 0 (F5, F6)" in text
+        assert "the engine is paused (F5)" in text

@@ -14,12 +14,12 @@ from tests.app.panels.test_switches import NAMES, configures
 Launch = Callable[..., Any]
 
 
-async def measure(rig: Any, name: str, value: str = "") -> None:
+async def measure(rig: Any, name: str, value: str = "", key: str = "m") -> None:
     """From the switches: another value of an option."""
     await rig.press("f8")
     rig.app.screen.query_one(DataTable).move_cursor(row=NAMES.index(name))
     await rig.settle()
-    await rig.press("m")
+    await rig.press(key)
     if value:
         rig.app.screen.query_one(Input).value = value
         await rig.press("enter")
@@ -139,3 +139,70 @@ async def test_drafts_are_measured_on_text_by_the_tokens_that_come_out(launch: L
         }
         assert speeds[False] > 2 * speeds[True]
         assert rig.engine.config.speculation == "auto"
+
+
+# --- with the steps of the chats ---
+
+
+async def test_a_change_is_measured_with_the_chats_steps_while_one_chats_on(launch: Launch) -> None:
+    async with launch(slower={"kernels=reference": 1.5}) as rig:
+        await measure(rig, "kernels", "reference", key="l")
+        text = " ".join(rig.screen_text().split())
+        assert "0 of 40 windows" in text
+        assert "it takes the steps of your answers" in text
+        await rig.press("escape", "escape")
+        rig.chat.show_panels()
+        await rig.settle()
+        assert "measuring kernels 0/40" in rig.screen_text()
+        assert not [c for c in rig.engine.commands if isinstance(c, Submit)], "it brings no work of its own"
+        for _ in range(60):
+            if rig.workspace.measurement is None:
+                break
+            await rig.send("what is a block?")
+            while rig.engine.running:
+                await rig.run(8)
+        assert rig.workspace.measurement is None
+        assert any("kernels auto → reference: 50% slower, with your chats' steps" in n for n in rig.notices())
+        assert rig.engine.config.kernels == "auto"
+        await rig.press("f8")
+        rig.app.screen.query_one(DataTable).move_cursor(row=NAMES.index("kernels"))
+        await rig.settle()
+        assert "Measured here: auto → reference: 50% slower, with your chats' steps" in rig.screen_text()
+
+
+async def test_it_can_be_looked_at_again_and_stopped(launch: Launch) -> None:
+    async with launch() as rig:
+        await measure(rig, "attention", "plain", key="l")
+        await rig.press("escape", "escape")
+        await measure(rig, "max_num_seqs", "4")
+        assert "attention is being measured: wait for its end, or stop it" in " ".join(rig.screen_text().split())
+        await rig.press("escape")
+        await rig.press("l")
+        assert isinstance(rig.app.screen, ExperimentScreen)
+        await rig.press("x")
+        await rig.settle()
+        assert "0 windows, stopped" in rig.screen_text()
+        assert rig.engine.config.attention == "auto"
+        await rig.press("escape", "escape")
+        rig.chat.show_panels()
+        await rig.settle()
+        assert "measuring" not in rig.screen_text()
+
+
+async def test_changing_the_option_by_hand_ends_its_measurement(launch: Launch) -> None:
+    async with launch() as rig:
+        await measure(rig, "attention", "plain", key="l")
+        await rig.press("escape", "escape")
+        rig.chat._change_option("attention", "flash")
+        await rig.send("what is a block?")
+        await rig.run(30)
+        assert rig.workspace.measurement is None
+        assert rig.engine.config.attention == "flash"
+
+
+async def test_an_option_that_changes_what_steps_are_made_of_says_so(launch: Launch) -> None:
+    async with launch() as rig:
+        await measure(rig, "max_num_seqs", key="l")
+        text = " ".join(rig.screen_text().split())
+        assert "max_num_seqs changes what steps are made of" in text
+        assert rig.workspace.measurement is None

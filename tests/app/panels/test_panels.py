@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from app.paint import line_text, text_of
 from app.panels import batch, kv, requests, speed
 from app.panels.draw import cells, graph, number
-from app.panels.telemetry import RequestView, Series, Share, Snapshot, StepBar
+from app.panels.telemetry import RequestView, Reuse, Series, Share, Snapshot, StepBar
 from inference.protocol import BlockCounts
 
 BUSY = Snapshot(
@@ -57,6 +57,12 @@ def test_kv_shows_bar_percent_counts_and_who_holds_what() -> None:
 def test_kv_without_requests_explains_itself() -> None:
     text = " ".join(text_of(kv.draw(replace(BUSY, requests=()), 48, 6)).split())
     assert "All share the pool, which has room for 3200 tokens" in text
+
+
+def test_kv_says_what_the_prefix_cache_saved() -> None:
+    found = replace(BUSY, reuse=Reuse(tokens=200, cached=150))
+    assert "prefix cache: 75 % hit, 150 tokens saved" in text_of(kv.draw(found, 48, 6))
+    assert "prefix cache" not in text_of(kv.draw(BUSY, 48, 6)), "nobody was looked up yet"
 
 
 def test_kv_counts_the_sessions_that_have_no_line() -> None:

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from app.panels.telemetry import Snapshot, Telemetry, held_by_session
+from app.panels.telemetry import RequestView, Reuse, Snapshot, Telemetry, held_by_session
 from inference.protocol import (
     BlockCounts,
     EngineConfig,
     Finished,
     FinishReason,
     PhaseTimes,
+    PrefixLookup,
     RequestRow,
     RequestState,
     Scheduled,
@@ -116,6 +117,32 @@ def test_blocks_are_counted_per_session() -> None:
     snapshot = telemetry.snapshot(0.0)
     assert snapshot.kv_percent == 8
     assert held_by_session(snapshot.requests) == [("session b", 5), ("session a", 3)]
+
+
+def test_what_the_prefix_cache_had_is_added_up_until_the_engine_starts_again() -> None:
+    telemetry = Telemetry()
+    for step, cached in ((1, 0), (2, 48)):
+        lookups = (PrefixLookup(str(step), "chat", 64, cached),)
+        telemetry.add(replace(record(step), lookups=lookups), float(step))
+    assert telemetry.snapshot(3.0).reuse == Reuse(tokens=128, cached=48)
+    assert telemetry.snapshot(3.0).reuse.percent == 37.5
+    telemetry.engine_ready(100)
+    assert telemetry.snapshot(3.0).reuse.percent == 0
+
+
+def test_phases_are_those_of_the_latest_step_where_none_is_recent() -> None:
+    telemetry = Telemetry()
+    telemetry.add(record(1), 0.0)
+    assert telemetry.snapshot(60.0).phases.compute == pytest.approx(0.02)
+
+
+def test_requests_that_no_step_has_told_of_wait_behind_the_live_ones() -> None:
+    telemetry = Telemetry()
+    telemetry.add(record(1, (row("a", RequestState.RUNNING),)), 0.0)
+    sent = [RequestView(id, f"session {id}", "WAIT", 10, 0, 0, 0, why="paused") for id in "ab"]
+    joined = telemetry.snapshot(0.0).joined_by(sent)
+    assert [(view.id, view.why) for view in joined.requests] == [("a", ""), ("b", "paused")]
+    assert (joined.running, joined.waiting) == (1, 1)
 
 
 def test_a_dead_engine_has_no_live_requests() -> None:

@@ -183,6 +183,11 @@ async def test_only_the_session_that_is_asked_waits(launch: Callable[..., Any], 
         assert "TOOL" in text
         assert "rests: waiting for a tool: edit_file asks" in text
         assert "1 waiting for a tool" in text
+        await rig.press("f3")
+        assert "TOOL waiting for a tool: edit_file asks" in rig.screen_text(), (
+            "the inspector's list of whys has it, too"
+        )
+        await rig.press("escape")
         assert rig.workspace.exchanges.of(waiting) is not None
         await rig.press("ctrl+pageup")
         assert "-port = 8080" in rig.screen_text()

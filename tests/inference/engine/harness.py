@@ -90,11 +90,12 @@ class Run:
     blocks: dict[int, BlockChange] = field(default_factory=dict)
     """As the records tell: what someone who only reads those knows of the pool."""
 
-    def submit(self, request_id: str, prompt: Sequence[int], params: SamplingParams = GREEDY) -> Outcome:
+    def submit(
+        self, request_id: str, prompt: Sequence[int], params: SamplingParams = GREEDY, *, priority: int = 0
+    ) -> Outcome:
         outcome = self.outcomes[request_id] = Outcome()
-        self.take(
-            self.engine.submit(Submit(request_id, f"session of {request_id}", TokenPrompt(tuple(prompt)), params))
-        )
+        command = Submit(request_id, f"session of {request_id}", TokenPrompt(tuple(prompt)), params, priority)
+        self.take(self.engine.submit(command))
         return outcome
 
     def abort(self, request_id: str) -> None:

@@ -8,6 +8,9 @@ import pytest
 
 from inference.engine.kv_pool import check_change, choose_size, free_memory
 from inference.errors import ConfigError
+from inference.ops import attention, table
+from inference.ops.packing import why_missing
+from inference.ops.table import Operation
 from inference.protocol import EngineConfig, OptionState, SamplingParams
 from tests.inference import tiny
 from tests.inference.engine.harness import GREEDY, Run, engine, reference_tokens
@@ -187,3 +190,57 @@ def test_a_pool_that_does_not_fit_is_refused_with_numbers() -> None:
 
 def test_free_memory_is_a_sensible_number() -> None:
     assert 2**26 < free_memory() < 2**50
+
+
+# --- flash or plain attention ---
+
+
+@pytest.mark.skipif(bool(why_missing()), reason="no native kernels here")
+def test_attention_is_flash_or_plain_by_a_switch_of_its_own(folder: Path) -> None:
+    run = Run(engine(folder, kernels="native"))
+    shown = states(run)["attention"]
+    assert (shown.requested, shown.effective, shown.live) == ("auto", "flash", True)
+    assert shown.reason == "our own kernel, by what kernels says"
+    run.submit("a", range(20), GREEDY)
+    run.step()
+    answer = run.configure(attention="plain")
+    shown = states(run)["attention"]
+    assert (shown.requested, shown.effective, shown.reason) == ("plain", "plain", "")
+    assert states(run)["kernels"].effective == "native,paged_attention=reference"
+    assert "attention has a switch of its own" in states(run)["kernels"].reason
+    record = run.step()
+    assert record.step == answer.step
+    assert record.config.attention == "plain"
+    implementations = {c.operation: c.implementation for c in run.engine._runner.ops.choices()}
+    assert (implementations["paged_attention"], implementations["decoder_layer"]) == ("reference", "parts")
+    run.configure(attention="flash")
+    assert states(run)["attention"].effective == "flash"
+    assert states(run)["kernels"].effective == "native"
+    for _ in range(6):
+        run.step()
+    found = tuple(run.outcomes["a"].token_ids)
+    assert found == reference_tokens(folder, tuple(range(20)), 10)[: len(found)]
+
+
+@pytest.mark.skipif(bool(why_missing()), reason="no native kernels here")
+def test_its_switch_has_the_last_word_on_attention(folder: Path) -> None:
+    run = Run(engine(folder, kernels="mlx,paged_attention=reference", attention="flash"))
+    assert states(run)["attention"].effective == "flash"
+    assert states(run)["kernels"].effective == "mlx,paged_attention=native"
+
+
+def test_where_there_is_no_flash_attention_the_reason_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without a compiler: MLX's own attention computes all scores on a CPU."""
+    without = {
+        name: Operation(each.doc, {kind: f for kind, f in each.implementations.items() if kind != "native"})
+        for name, each in table.OPERATIONS.items()
+    }
+    for module in (table, attention):
+        monkeypatch.setattr(module, "OPERATIONS", without)
+    shown = states(Run(engine(folder, kernels="auto", attention="flash")))["attention"]
+    assert (shown.requested, shown.effective) == ("flash", "plain")
+    assert shown.reason.startswith("MLX's, which computes all scores at once on a CPU; ")
+    auto = states(Run(engine(folder, kernels="auto")))["attention"]
+    assert (auto.effective, auto.reason) == ("plain", "MLX's, which computes all scores at once on a CPU")
+    plain = states(Run(engine(folder, attention="plain")))["attention"]
+    assert (plain.effective, plain.reason) == ("plain", "")

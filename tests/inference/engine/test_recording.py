@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from inference.bench.recompute import recompute
 from inference.bench.recordings import CHANGED, PREDICTED, RECORDED, MadeUp, replayed, under, write_trace
+from inference.engine.batch import Batch
 from inference.errors import ConfigError
 from inference.protocol import Recorded, SamplingParams
 from inference.scheduling.recording import Arrival, RecordedStep, read
-from tests.inference.engine.harness import GREEDY, Run, engine
+from tests.inference.engine.harness import GREEDY, Run, engine, reference_tokens
 from tests.inference.engine.test_lossless import PROMPTS, histories
 
 
@@ -29,11 +31,10 @@ def end(run: Run, path: Path) -> None:
     assert event == Recorded(str(path), False)
 
 
-def record(folder: Path, path: Path, history: dict[str, Any], draft: Path | None = None) -> Run:
-    """Run a history of arrivals, aborts and changes, and record it."""
+def record(folder: Path, path: Path, history: dict[str, Any], draft: Path | None = None, start: int = 0) -> Run:
+    """Run a history of arrivals, aborts and changes, and record it from before step `start` on."""
     run = Run(engine(folder, draft, **history["options"]))
-    begin(run, path)
-    at: dict[int, list[Any]] = {}
+    at: dict[int, list[Any]] = {start: [lambda: run.take(run.engine.record(str(path)))]}
     for i, (prompt, max_tokens, step) in enumerate(history["requests"]):
         # Every third draws its own seed, and is sampled.
         params = SamplingParams(temperature=0.9 if i % 3 == 0 else 0, ignore_eos=True, max_tokens=max_tokens)
@@ -48,18 +49,25 @@ def record(folder: Path, path: Path, history: dict[str, Any], draft: Path | None
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(history=histories())
+@given(history=histories(), start=st.just(0) | st.integers(1, 40))
 def test_any_history_is_repeated_decision_by_decision_and_token_by_token(
-    folder: Path, draft: Path, tmp_path: Path, history: dict[str, Any]
+    folder: Path, draft: Path, tmp_path: Path, history: dict[str, Any], start: int
 ) -> None:
+    """From the first step on or from a later one, with answers under way."""
     path = tmp_path / "recording.jsonl"
-    run = record(folder, path, history, draft)
+    run = record(folder, path, history, draft, start)
     outcome = replayed(path)
     assert outcome.difference == ""
-    assert outcome.steps == len(run.records)
+    entries = read(path).entries
+    assert outcome.steps == sum(isinstance(entry, RecordedStep) for entry in entries)
     again = recompute(str(folder), path)
     assert again.difference == ""
-    assert again.tokens == sum(len(outcome.token_ids) for outcome in run.outcomes.values())
+    before = sum(len(entry.output_ids) for entry in entries if isinstance(entry, Arrival))
+    ended = {r for record in run.records for r, _ in record.finished} - {
+        entry.request_id for entry in entries if isinstance(entry, Arrival)
+    }
+    told = {name: len(outcome.token_ids) for name, outcome in run.outcomes.items() if name not in ended}
+    assert again.tokens == sum(told.values()) - before
 
 
 @pytest.fixture
@@ -101,13 +109,47 @@ def test_a_token_that_differs_is_named(folder: Path, recording: Path) -> None:
     assert "token 1, and now token" in found.difference
 
 
-def test_a_recording_begins_with_an_idle_engine(folder: Path, tmp_path: Path) -> None:
+def test_a_recording_may_begin_in_the_middle_of_answers_and_these_stay_as_they_were(
+    folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.jsonl"
     run = Run(engine(folder))
-    run.submit("a", (1, 2, 3), GREEDY)
+    prompts = {"a": tuple(range(9)), "b": tuple(range(30, 51))}
+    for name, prompt in prompts.items():
+        run.submit(name, prompt, SamplingParams(temperature=0, ignore_eos=True, max_tokens=12))
+    for _ in range(4):
+        run.step()
+    had = {name: len(outcome.token_ids) for name, outcome in run.outcomes.items()}
+    assert all(had.values())
+    (begun,) = run.engine.record(str(path))
+    assert begun == Recorded(str(path), True, "2 answers under way: computed again from the start")
+    assert run.step().prefill_tokens == sum(len(prompts[name]) + had[name] for name in prompts)
+    run.finish()
+    end(run, path)
+    for name, prompt in prompts.items():
+        assert tuple(run.outcomes[name].token_ids) == reference_tokens(folder, prompt, 12)
+    arrivals = [entry for entry in read(path).entries if isinstance(entry, Arrival)]
+    assert {a.request_id: len(a.output_ids) for a in arrivals} == had
+    found = dict(under(path, {}, None).outcomes)
+    assert found[PREDICTED].output_tokens == found[RECORDED].output_tokens == 24 - sum(had.values())
+
+
+def test_no_recording_begins_while_a_failed_step_is_being_looked_into(folder: Path, tmp_path: Path) -> None:
+    run = Run(engine(folder))
+    for name in "ab":
+        run.submit(name, (1, 2, 3), GREEDY)
+    whole, run.engine._runner.compute = run.engine._runner.compute, failing  # type: ignore[method-assign]
+    run.step()
+    run.engine._runner.compute = whole  # type: ignore[method-assign]
     (refused,) = run.engine.record(str(tmp_path / "x.jsonl"))
-    assert "1 requests are live" in refused.message
+    assert not refused.active
+    assert "a step has failed" in refused.message
     assert not (tmp_path / "x.jsonl").exists()
     assert run.engine.record("") == []
+
+
+def failing(batch: Batch) -> None:
+    raise RuntimeError("the device is lost")
 
 
 def test_a_file_that_can_not_be_written_is_said(folder: Path, tmp_path: Path) -> None:
@@ -221,8 +263,8 @@ def test_a_trace_holds_steps_requests_counters_and_arrows(recording: Path, tmp_p
     assert preempted > 0
     begun = {event["id"] for event in events if event["ph"] == "s"}
     ended = {event["id"] for event in events if event["ph"] == "f"}
-    assert len(begun) == preempted
-    assert ended <= begun
+    assert sum(event["name"] == "preempted" for event in events if event["ph"] == "X") == preempted
+    assert begun == ended
     assert len(ended) >= preempted - 1, "all but the one that was aborted came back"
     assert all(event["dur"] >= 0 for event in events if event["ph"] == "X")
     tracks = {(event["pid"], event["tid"]) for event in events if event["ph"] == "M"}
