@@ -10,6 +10,8 @@ import datetime
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
+from types import ModuleType
 
 import mlx.core as mx
 
@@ -38,7 +40,7 @@ def settle(demands: Demands, progress: Callable[[str], None] = lambda stage: Non
     known, what = verdicts(), filed_under(demands)
     if known.needed(what):
         progress("trying the processor's tile registers, once on this machine")
-        known.add({what: _look(demands)})
+        known.add({what: _look(native, demands)})
     verdict = known[what]
     if not verdict.earns:
         native.set_level(WITHOUT)
@@ -50,30 +52,30 @@ def filed_under(demands: Demands) -> str:
     return f"tiles {demands.cut().spelled(CONCERNS['linear'])}"
 
 
-def _look(demands: Demands) -> Verdict:
+def _look(native: ModuleType, demands: Demands) -> Verdict:
     tolerance, today = TOLERANCE[demands.dtype], datetime.date.today().isoformat()
     multiply = function("linear", "native", demands.activations)
     try:
         thunk = prepared("linear", _STEP, demands, multiply, "native")
-        found, expected = _at(LEVEL, thunk), _at(WITHOUT, thunk)
+        found, expected = _at(native, LEVEL, thunk), _at(native, WITHOUT, thunk)
         errors = [distance(ours, theirs) for ours, theirs in zip(found, expected, strict=True)]
         error = math.nan if any(map(math.isnan, errors)) else max(errors)
         races = []
         if error <= tolerance:
-            times = stopwatch.race(lambda: _at(LEVEL, thunk), lambda: _at(WITHOUT, thunk))
+            times = stopwatch.race(partial(_at, native, LEVEL, thunk), partial(_at, native, WITHOUT, thunk))
             races.append(Race(_STEP.name, _STEP.rows, *times))
         return Verdict(error, tolerance, demands.dtype, tuple(races), today)
-    except Exception as error:  # whatever it is, others can compute this
-        print(f"the processor's tile registers fail: {error}", file=sys.stderr)
+    except Exception as failure:  # whatever it is, others can compute this
+        print(f"the processor's tile registers fail: {failure}", file=sys.stderr)
         return Verdict(math.inf, tolerance, demands.dtype, (), today)
     finally:
-        metal_kernels.native.set_level(LEVEL)
+        native.set_level(LEVEL)
         forget_weights()
 
 
-def _at(level: str, thunk: Thunk) -> list[mx.array]:
+def _at(native: ModuleType, level: str, thunk: Thunk) -> list[mx.array]:
     """A computation's results with the kernels of a level."""
-    metal_kernels.native.set_level(level)
+    native.set_level(level)
     results = thunk()
     mx.eval(results)
     return results

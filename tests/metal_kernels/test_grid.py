@@ -7,6 +7,8 @@ touch.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -33,10 +35,14 @@ def build(name: str, compiler: str, *options: str) -> Path:
         cmake = find_cmake()
     except Missing as reason:
         pytest.skip(str(reason))
+    directory.mkdir(parents=True, exist_ok=True)
     configure = (cmake, "-S", SOURCES, "-B", directory, f"-DCMAKE_CXX_COMPILER={compiler}", *options)
-    for command in (configure, (cmake, "--build", directory, "--parallel")):
-        outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert outcome.returncode == 0, (outcome.stdout + outcome.stderr)[-4000:]
+    compile_all = (cmake, "--build", directory, "--parallel", str(os.cpu_count() or 1))
+    with open(directory / "lock", "w") as lock:  # tests may run in several processes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for command in (configure, compile_all):
+            outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert outcome.returncode == 0, (outcome.stdout + outcome.stderr)[-4000:]
     return directory / "kernel_grid"
 
 
