@@ -11,6 +11,7 @@ import mlx.core as mx
 import pytest
 
 import metal_kernels
+from inference.doctor import Status, _tile_registers
 from inference.ops import native, verdicts
 from inference.ops.demands import ORDINARY, Demands
 from inference.ops.packing import why_missing
@@ -140,3 +141,15 @@ def test_where_tiles_would_multiply_nothing_they_are_not_looked_at(
     processor.now = level
     assert settle(demands) is None
     assert processor.now == level
+
+
+def test_the_doctor_says_what_became_of_them(processor: Processor, by_tiles: Callable[..., None]) -> None:
+    good = list(_tile_registers())
+    assert [finding.status for finding in good] == [Status.OK, Status.OK]
+    assert all("written without such a machine" in finding.detail for finding in good)
+    by_tiles(lambda y: y * 2)
+    verdicts.verdicts().forget()
+    (bad,) = _tile_registers()
+    assert bad.status is Status.FAIL
+    assert "int8 products of many rows by AMX are not used, they differ by 1e+00" in bad.detail
+    assert list(_tile_registers()) == []  # a lower level is in force
