@@ -64,12 +64,12 @@ void multiply_floats(const PackedMatrix& matrix, const Activations& activations)
 
 void bf16_matmul(const PackedMatrix& matrix, const Activations& activations) {
     if (const Bf16Kernels* kernels = in_force()) {
-        return bf16_matmul(*kernels, matrix, activations);
+        return bf16_matmul_by(*kernels, matrix, activations);
     }
     multiply_floats(matrix, activations);
 }
 
-void bf16_matmul(const Bf16Kernels& kernels, const PackedMatrix& matrix, const Activations& activations) {
+void bf16_matmul_by(const Bf16Kernels& kernels, const PackedMatrix& matrix, const Activations& activations) {
     if (!multiplies(matrix)) {
         return multiply_floats(matrix, activations);
     }

@@ -39,7 +39,7 @@ struct Bf16Kernels {
 };
 
 // The same by kernels that are not those in force.
-void bf16_matmul(const Bf16Kernels& kernels, const PackedMatrix& matrix, const Activations& activations);
+void bf16_matmul_by(const Bf16Kernels& kernels, const PackedMatrix& matrix, const Activations& activations);
 
 // Columns of a panel at most: two tiles of pairs stay in the first level cache.
 inline constexpr int64_t kPairPanelColumns = 512;

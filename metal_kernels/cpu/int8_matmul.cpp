@@ -27,10 +27,10 @@ Int8Rows rounded(const Int8Kernels& kernels, const PackedMatrix& matrix, const f
 }  // namespace
 
 void int8_matmul(const PackedMatrix& matrix, const Activations& activations) {
-    int8_matmul(GLASSCHAT_DOTS_IN_FORCE(Int8), matrix, activations);
+    int8_matmul_by(GLASSCHAT_DOTS_IN_FORCE(Int8), matrix, activations);
 }
 
-void int8_matmul(const Int8Kernels& kernels, const PackedMatrix& matrix, const Activations& activations) {
+void int8_matmul_by(const Int8Kernels& kernels, const PackedMatrix& matrix, const Activations& activations) {
     if (!matrix.quantized()) {
         throw std::invalid_argument("activations are rounded to int8 for quantized matrices alone");
     }

@@ -39,7 +39,7 @@ struct Int8Kernels {
 };
 
 // The same by kernels that are not those in force.
-void int8_matmul(const Int8Kernels& kernels, const PackedMatrix& matrix, const Activations& activations);
+void int8_matmul_by(const Int8Kernels& kernels, const PackedMatrix& matrix, const Activations& activations);
 
 // Bytes of a panel for each tile of it: those of kernels that unpack bytes.
 inline constexpr int64_t kBytePanelColumns = 512;

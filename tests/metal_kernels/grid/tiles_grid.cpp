@@ -68,8 +68,8 @@ void same_as_without(const Int8Kernels& tiles, const Int8Kernels& plain) {
         for (const int64_t rows : {8, 17, 33}) {
             const Numbers x = random.numbers(Float::f32, rows * shape.columns);
             Numbers found(Float::f32, rows * shape.rows), wanted(Float::f32, rows * shape.rows);
-            int8_matmul(tiles, drawn.matrix, {x.data(), found.data(), Float::f32, rows});
-            int8_matmul(plain, drawn.matrix, {x.data(), wanted.data(), Float::f32, rows});
+            int8_matmul_by(tiles, drawn.matrix, {x.data(), found.data(), Float::f32, rows});
+            int8_matmul_by(plain, drawn.matrix, {x.data(), wanted.data(), Float::f32, rows});
             report.compare(std::to_string(rows) + " rows, " + shape.name(), found.size(),
                            [&](int64_t i) { return found[i]; }, [&](int64_t i) -> Truth { return {wanted[i], 0}; });
         }
@@ -96,20 +96,20 @@ void tiles_grid() {
         probes();
         same_as_without(kModelledPortableInt8, kPortableInt8);
         int8_matmul_grid("int8 tiles", [](const PackedMatrix& matrix, const Activations& activations) {
-            int8_matmul(kModelledPortableInt8, matrix, activations);
+            int8_matmul_by(kModelledPortableInt8, matrix, activations);
         });
         bf16_matmul_grid("bf16 tiles", [](const PackedMatrix& matrix, const Activations& activations) {
-            bf16_matmul(kModelledPortableBf16, matrix, activations);
+            bf16_matmul_by(kModelledPortableBf16, matrix, activations);
         });
     }
 #if defined(__x86_64__)
     if (level() >= Level::avx512bf16) {
         same_as_without(kModelledAvx512Int8, kAvx512VnniInt8);
         int8_matmul_grid("int8 tiles", [](const PackedMatrix& matrix, const Activations& activations) {
-            int8_matmul(kModelledAvx512Int8, matrix, activations);
+            int8_matmul_by(kModelledAvx512Int8, matrix, activations);
         });
         bf16_matmul_grid("bf16 tiles", [](const PackedMatrix& matrix, const Activations& activations) {
-            bf16_matmul(kModelledAvx512Bf16, matrix, activations);
+            bf16_matmul_by(kModelledAvx512Bf16, matrix, activations);
         });
     }
 #endif
