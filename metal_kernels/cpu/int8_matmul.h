@@ -41,7 +41,7 @@ struct Int8Kernels {
 // The same by kernels that are not those in force.
 void int8_matmul_by(const Int8Kernels& kernels, const PackedMatrix& matrix, const Activations& activations);
 
-// Bytes of a panel for each tile of it: those of kernels that unpack bytes.
+// Columns of a panel of bytes at most, for the kernels that unpack them: two tiles of it stay in the first level cache.
 inline constexpr int64_t kBytePanelColumns = 512;
 
 extern const Int8Kernels kPortableInt8;
