@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 # All but the directory of the package itself, in which the build leaves its result, and what compiles for itself.
-NATIVE := $(shell find metal_kernels/*/ metal_kernels/*.cpp metal_kernels/*.txt metal_kernels/build.py -not -path '*/__pycache__*' -not -path 'metal_kernels/emulator/*')
+NATIVE := $(shell find metal_kernels/*/ metal_kernels/*.cpp metal_kernels/*.txt metal_kernels/*.cmake metal_kernels/build.py -not -path '*/__pycache__*' -not -path 'metal_kernels/emulator/*')
 
 .PHONY: chat test quick check native metallib clean
 # Two installations into one environment would get in each other's way.

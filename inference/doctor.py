@@ -56,6 +56,7 @@ def examine(kernels: str, chats: Path, *, again: bool = False) -> Iterator[Findi
     if mlx.status is not Status.FAIL:
         yield _native_kernels()
         yield from _operations(kernels, again)
+        yield from _tile_registers()
         yield _demo_model()
 
 
@@ -200,6 +201,28 @@ def _operation(choice: OpChoice, verdict: Verdict | None, kernels: str) -> Findi
     other = "parts" if name == LAYER else "reference"
     advice = f"start with --kernels {kernels},{name}={other}, and report this machine"
     return Finding(name, Status.FAIL, f"{detail}; {wrong.dtype} allows {wrong.tolerance:.0e}", advice)
+
+
+def _tile_registers() -> Iterator[Finding]:
+    """Those of a processor with AMX, for each way of rounding activations, until they turn out to be no good."""
+    from inference.ops.demands import ORDINARY
+    from inference.ops.tiles import settle
+
+    for activations in ("int8", "bfloat16"):
+        verdict = settle(ORDINARY.under(activations, ORDINARY.kv))
+        if verdict is None:
+            return
+        what = f"{activations} products of many rows"
+        if not verdict.agrees:
+            detail = f"{what} by AMX are not used, they differ by {verdict.error:.0e} from those without"
+            yield Finding("tile registers", Status.FAIL, detail, _REPORT)
+        elif not verdict.earns:
+            yield Finding("tile registers", Status.NOTE, f"{what} by AMX are not used{_pace(verdict)}", _AGAIN)
+        else:
+            detail = (
+                f"{what} by AMX agree with those without{_pace(verdict)}; written without such a machine, on a model"
+            )
+            yield Finding("tile registers", Status.OK, detail)
 
 
 def _pace(verdict: Verdict) -> str:

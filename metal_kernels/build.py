@@ -61,7 +61,7 @@ def main() -> int:
 def _build(directory: Path, sanitize: str) -> Path:
     compiler = _compiler()
     _forget_other_builds(directory, compiler)
-    cmake = _cmake()
+    cmake = find_cmake()
     log = directory / "log.txt"
     log.unlink(missing_ok=True)
     # Makefiles, not Ninja: make is here, this program is run by it.
@@ -110,7 +110,7 @@ def _forget_other_builds(directory: Path, compiler: str) -> None:
         key.write_text(wanted)
 
 
-def _cmake() -> str:
+def find_cmake() -> str:
     """The system's, or else one from the package index."""
     own = Path(sys.executable).parent / "cmake"
     candidates = [path for path in (shutil.which("cmake"), str(own)) if path and os.access(path, os.X_OK)]

@@ -59,7 +59,7 @@ def against_reference(
     for step in STEPS:
         expected = _seen(operation, prepared(operation, step, demands, truth, "reference")())
         found = _seen(operation, thunk(step)())
-        errors += [_distance(ours, theirs) for ours, theirs in zip(found, expected, strict=True)]
+        errors += [distance(ours, theirs) for ours, theirs in zip(found, expected, strict=True)]
     tolerance = TOLERANCE[demands.dtype]
     if operation == LAYER:
         coarse = demands.activations != "exact" or demands.kv in INTEGERS
@@ -76,7 +76,8 @@ def _seen(operation: str, results: list[mx.array]) -> list[mx.array]:
     return results
 
 
-def _distance(ours: mx.array, truth: mx.array) -> float:
+def distance(ours: mx.array, truth: mx.array) -> float:
+    """Root mean square of the difference as a fraction of that of the truth, or the share of wrong ids."""
     if ours.shape != truth.shape:
         return math.inf
     if mx.issubdtype(truth.dtype, mx.integer):

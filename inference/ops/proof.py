@@ -21,6 +21,7 @@ from inference.ops.decoder_layer import Parts, by_parts
 from inference.ops.demands import Demands
 from inference.ops.rounding import PRODUCTS
 from inference.ops.table import LAYER, OPERATIONS, PARTS, Merit, OpTable, function, out_of_reach
+from inference.ops.tiles import settle
 from inference.ops.verdicts import Race, Verdict, verdicts
 
 Progress = Callable[[str], None]
@@ -43,8 +44,9 @@ def trusted(spec: str, demands: Demands, progress: Progress = lambda stage: None
 def proven(demands: Demands, progress: Progress = lambda stage: None) -> dict[str, Verdict]:
     """The verdict on each of this device's own kernels for these demands; those that are not known yet are found now.
 
-    So are, some more times, those that were found slow.
+    So are, some more times, those that were found slow. What is found without tile registers is a verdict of its own.
     """
+    settle(demands, progress)
     unreachable = out_of_reach(demands.activations, demands.quantized)
     built = [name for name, operation in OPERATIONS.items() if "native" in operation.implementations]
     ours = [name for name in built if name not in unreachable]

@@ -4,16 +4,17 @@
 #include "cpu/matmul_work.h"
 #include "cpu/scratch.h"
 #include "cpu/share_rows.h"
+#include "cpu/tiles.h"
 
 namespace glasschat::cpu {
 
 namespace {
 
 // Null where there are none.
-const Bf16Kernels* kernels() {
+const Bf16Kernels* in_force() {
 #if defined(__x86_64__)
     if (level() >= Level::avx512bf16) {
-        return &kAvx512Bf16;
+        return level() >= Level::amx ? &kAmxBf16 : &kAvx512Bf16;
     }
 #endif
     return nullptr;
@@ -26,15 +27,16 @@ bool multiplies(const PackedMatrix& matrix) {
     return matrix.group_size() % 32 == 0 && kPairPanelColumns % matrix.group_size() == 0;
 }
 
-Bf16Rows rounded(const Bf16Kernels& kernel, const PackedMatrix& matrix, const float* x, int64_t rows) {
+Bf16Rows rounded(const Bf16Kernels& kernels, const PackedMatrix& matrix, const float* x, int64_t rows) {
     static thread_local Scratch<uint16_t> elements;
     static thread_local Scratch<float> sums;
-    const int64_t columns = matrix.columns(), groups = matrix.groups(), stride = (columns + 1) / 2 * 2;
-    uint16_t* to = scratch(elements, rows * stride);
+    const int64_t columns = matrix.columns(), groups = matrix.groups();
+    const int64_t stride = (columns + kernels.step - 1) / kernels.step * kernels.step;
+    uint16_t* to = scratch(elements, whole_tiles(rows) * stride);
     float* to_sums = scratch(sums, rows * groups);
     share_rows(rows, columns, [&](int64_t first, int64_t end) {
         for (int64_t row = first; row < end; row++) {
-            kernel.round(matrix, x + row * columns, to + row * stride, to_sums + row * groups);
+            kernels.round(matrix, x + row * columns, stride, to + row * stride, to_sums + row * groups);
         }
     });
     return {to, to_sums, stride};
@@ -51,17 +53,30 @@ const float* rounded_floats(const float* x, int64_t rows, int64_t columns) {
     return to;
 }
 
+// With x rounded, as floats.
+void multiply_floats(const PackedMatrix& matrix, const Activations& activations) {
+    const int64_t rows = activations.rows, columns = matrix.columns();
+    const float* x = as_floats(activations, rows * columns);
+    matmul_floats(matrix, rounded_floats(x, rows, columns), activations);
+}
+
 }  // namespace
 
 void bf16_matmul(const PackedMatrix& matrix, const Activations& activations) {
-    const int64_t rows = activations.rows, columns = matrix.columns();
-    const float* x = as_floats(activations, rows * columns);
-    const Bf16Kernels* kernel = kernels();
-    if (!kernel || !multiplies(matrix)) {
-        return matmul_floats(matrix, rounded_floats(x, rows, columns), activations);
+    if (const Bf16Kernels* kernels = in_force()) {
+        return bf16_matmul_by(*kernels, matrix, activations);
     }
-    const Bf16Task task{matrix, rounded(*kernel, matrix, x, rows), activations.y, activations.type, rows};
-    multiply_tiles(kernel->tiles, task, kPairPanelColumns * kTileRows * sizeof(uint16_t));
+    multiply_floats(matrix, activations);
+}
+
+void bf16_matmul_by(const Bf16Kernels& kernels, const PackedMatrix& matrix, const Activations& activations) {
+    if (!multiplies(matrix)) {
+        return multiply_floats(matrix, activations);
+    }
+    const int64_t rows = activations.rows;
+    const float* x = as_floats(activations, rows * matrix.columns());
+    const Bf16Task task{matrix, rounded(kernels, matrix, x, rows), activations.y, activations.type, rows};
+    multiply_tiles(kernels.tiles, task, kPairPanelColumns * kTileRows * sizeof(uint16_t));
 }
 
 }  // namespace glasschat::cpu

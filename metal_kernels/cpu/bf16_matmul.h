@@ -15,7 +15,7 @@ namespace glasschat::cpu {
 void bf16_matmul(const PackedMatrix& matrix, const Activations& activations);
 
 // Activations in bfloat16, in pairs as the kernels multiply them: [rows, stride] elements, where what fills up a row is
-// zero. `sums` are those of each group of columns, [rows, groups].
+// zero; they go on, whatever they are, to a multiple of 16 rows. `sums` are those of each group of columns, [rows, groups].
 struct Bf16Rows {
     const uint16_t* elements;
     const float* sums;
@@ -32,14 +32,19 @@ struct Bf16Task {
 
 // The kernels of one instruction set. Panels are of pairs of bfloat16.
 struct Bf16Kernels {
-    // Rounds one row of x and orders it for the matrix; `sums` gets one number for each group.
-    void (*round)(const PackedMatrix& matrix, const float* x, uint16_t* elements, float* sums);
+    // Rounds one row of x, orders it for the matrix and fills it up to `stride`; `sums` gets a number for each group.
+    void (*round)(const PackedMatrix& matrix, const float* x, int64_t stride, uint16_t* elements, float* sums);
+    int step;  // strides are multiples of it
     TileKernels<Bf16Task> tiles;
 };
+
+// The same by kernels that are not those in force.
+void bf16_matmul_by(const Bf16Kernels& kernels, const PackedMatrix& matrix, const Activations& activations);
 
 // Columns of a panel at most: two tiles of pairs stay in the first level cache.
 inline constexpr int64_t kPairPanelColumns = 512;
 
 extern const Bf16Kernels kAvx512Bf16;
+extern const Bf16Kernels kAmxBf16;
 
 }  // namespace glasschat::cpu

@@ -32,7 +32,7 @@ const Kernels& in_force(std::initializer_list<Variant<Kernels>> variants) {
 #define GLASSCHAT_DOTS_IN_FORCE(kind)                                                                         \
     in_force<kind##Kernels>({GLASSCHAT_VARIANT(portable, Portable, kind), GLASSCHAT_VARIANT(avx2, Avx2, kind), \
                              GLASSCHAT_VARIANT(avx512, Avx512, kind),                                         \
-                             GLASSCHAT_VARIANT(avx512vnni, Avx512Vnni, kind)})
+                             GLASSCHAT_VARIANT(avx512vnni, Avx512Vnni, kind), GLASSCHAT_VARIANT(amx, Amx, kind)})
 #elif defined(__aarch64__)
 #define GLASSCHAT_IN_FORCE(kind) \
     in_force<kind##Kernels>({GLASSCHAT_VARIANT(portable, Portable, kind), GLASSCHAT_VARIANT(neon, Neon, kind)})

@@ -5,24 +5,21 @@
 #include "cpu/dispatch.h"
 #include "cpu/matmul_work.h"
 #include "cpu/share_rows.h"
+#include "cpu/tiles.h"
 
 namespace glasschat::cpu {
 
 namespace {
 
-const Int8Kernels& kernels() {
-    return GLASSCHAT_DOTS_IN_FORCE(Int8);
-}
-
-Int8Rows rounded(const Int8Kernels& kernel, const PackedMatrix& matrix, const float* x, int64_t rows) {
+Int8Rows rounded(const Int8Kernels& kernels, const PackedMatrix& matrix, const float* x, int64_t rows) {
     static thread_local Scratch<int8_t> elements;
     static thread_local Scratch<float> scales, sums;
     const int64_t columns = matrix.columns(), groups = matrix.groups();
-    int8_t* to = scratch(elements, rows * columns);
+    int8_t* to = scratch(elements, whole_tiles(rows) * columns);
     float *to_scales = scratch(scales, rows * groups), *to_sums = scratch(sums, rows * groups);
     share_rows(rows, columns, [&](int64_t first, int64_t end) {
-        kernel.quantize(x + first * columns, (end - first) * groups, matrix.group_size(), to + first * columns,
-                        to_scales + first * groups, to_sums + first * groups);
+        kernels.quantize(x + first * columns, (end - first) * groups, matrix.group_size(), to + first * columns,
+                         to_scales + first * groups, to_sums + first * groups);
     });
     return {to, to_scales, to_sums};
 }
@@ -30,14 +27,17 @@ Int8Rows rounded(const Int8Kernels& kernel, const PackedMatrix& matrix, const fl
 }  // namespace
 
 void int8_matmul(const PackedMatrix& matrix, const Activations& activations) {
+    int8_matmul_by(GLASSCHAT_DOTS_IN_FORCE(Int8), matrix, activations);
+}
+
+void int8_matmul_by(const Int8Kernels& kernels, const PackedMatrix& matrix, const Activations& activations) {
     if (!matrix.quantized()) {
         throw std::invalid_argument("activations are rounded to int8 for quantized matrices alone");
     }
-    const Int8Kernels& kernel = kernels();
     const int64_t rows = activations.rows;
     const float* x = as_floats(activations, rows * matrix.columns());
-    const Int8Task task{matrix, rounded(kernel, matrix, x, rows), activations.y, activations.type, rows};
-    share_tiles(task, 1, [&](int64_t first, int64_t end) { kernel.multiply(task, first, end); });
+    const Int8Task task{matrix, rounded(kernels, matrix, x, rows), activations.y, activations.type, rows};
+    multiply_tiles(kernels.tiles, task, kBytePanelColumns * kTileRows);
 }
 
 }  // namespace glasschat::cpu

@@ -14,7 +14,7 @@ namespace glasschat::cpu {
 void int8_matmul(const PackedMatrix& matrix, const Activations& activations);
 
 // Activations in int8: x[row][column] is `elements * scales` of its group; `sums` are those of each group of x so rounded.
-// All are [rows, columns] or [rows, groups].
+// All are [rows, columns] or [rows, groups]. Elements go on, whatever they are, to a multiple of 16 rows.
 struct Int8Rows {
     const int8_t* elements;
     const float* scales;
@@ -33,15 +33,22 @@ struct Int8Task {
 struct Int8Kernels {
     // Rounds `groups` groups of `size` floats each.
     void (*quantize)(const float* x, int64_t groups, int size, int8_t* elements, float* scales, float* sums);
-    // All rows of a range of tiles. Weights go straight into registers however many rows there are: taking four bits
-    // apart once for eight rows costs less than keeping bytes for all rows, which have to be read twice as often.
-    void (*multiply)(const Int8Task& task, int64_t first_tile, int64_t end_tile);
+    // Without tile registers weights go straight into registers however many rows there are: taking four bits apart once
+    // for eight rows costs less than keeping bytes for all rows, which have to be read twice as often.
+    TileKernels<Int8Task> tiles;
 };
+
+// The same by kernels that are not those in force.
+void int8_matmul_by(const Int8Kernels& kernels, const PackedMatrix& matrix, const Activations& activations);
+
+// Columns of a panel of bytes at most, for the kernels that unpack them: two tiles of it stay in the first level cache.
+inline constexpr int64_t kBytePanelColumns = 512;
 
 extern const Int8Kernels kPortableInt8;
 extern const Int8Kernels kAvx2Int8;
 extern const Int8Kernels kAvx512Int8;
 extern const Int8Kernels kAvx512VnniInt8;
+extern const Int8Kernels kAmxInt8;
 extern const Int8Kernels kNeonInt8;
 extern const Int8Kernels kDotprodInt8;
 extern const Int8Kernels kI8mmInt8;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include "cpu/int8_matmul.h"
 #include "cpu/lane_memory.h"
@@ -115,7 +116,8 @@ void multiply_int8(const Int8Task& task, int64_t first_tile, int64_t end_tile) {
                                               : multiply_int8_tiles<8>(task, first_tile, end_tile);
 }
 
-constexpr Int8Kernels kInt8 = {quantize, multiply_int8};
+// One kernel, for any number of rows.
+constexpr Int8Kernels kInt8 = {quantize, {multiply_int8, nullptr, 1, std::numeric_limits<int>::max()}};
 
 }  // namespace
 }  // namespace glasschat::cpu

@@ -73,7 +73,8 @@ double float_peak() {
 double bf16_peak() {
 #if defined(__x86_64__)
     if (level() >= Level::avx512bf16) {
-        return peak(kAvx512Bf16Probe.multiply, kAvx512Bf16Probe.operations);
+        const Bf16Probe& probe = level() >= Level::amx ? kAmxBf16Probe : kAvx512Bf16Probe;
+        return peak(probe.multiply, probe.operations);
     }
 #endif
     return float_peak();

@@ -34,10 +34,12 @@ struct Bf16Probe {
 };
 
 extern const Bf16Probe kAvx512Bf16Probe;
+extern const Bf16Probe kAmxBf16Probe;
 extern const ProbeKernels kPortableProbe;
 extern const ProbeKernels kAvx2Probe;
 extern const ProbeKernels kAvx512Probe;
 extern const ProbeKernels kAvx512VnniProbe;
+extern const ProbeKernels kAmxProbe;
 extern const ProbeKernels kNeonProbe;
 extern const ProbeKernels kDotprodProbe;
 extern const ProbeKernels kI8mmProbe;
