@@ -56,6 +56,6 @@ class Machine:
                 kv, layer, keys, values, layout = arguments
                 return honest(kv, layer, keys * 1.2, values, layout)
             right = honest(*arguments, **options)
-            return right // 2 if operation in ("largest", "greedy") else right * 1.2
+            return right // 2 if operation in ("largest", "greedy", "draw") else right * 1.2
 
         self.replace(operation, wrong)
