@@ -19,7 +19,7 @@ def test_every_operation_is_counted_and_timed(tmp_path: Path, kernels: str) -> N
     step = take_apart(model, "a step", (1, 5), (9, 5), block_size=4, kept=model.kv_format("auto"), repeats=2)
     assert model.ops is before
     by_name = {each.operation: each for each in step.operations}
-    assert by_name.keys() == {*OPERATIONS, REST} - {LAYER, "largest", "greedy"}
+    assert by_name.keys() == {*OPERATIONS, REST} - {LAYER, "largest", "greedy", "draw"}
     # The one is these together, the others are asked for by sampling, after the step.
     layers = 2
     assert {name: each.calls for name, each in by_name.items()} == {
