@@ -139,11 +139,17 @@ def _native_kernels() -> Finding:
 
 
 def _operations(kernels: str, again: bool) -> Iterator[Finding]:
-    """The operation table in force for the demo model, and what is known of our own kernels."""
+    """The operation table in force for the demo model, and what is known of our own kernels.
+
+    Operations that multiply by a matrix come once more for each type that `activations` rounds to, with quantized
+    matrices beside the demo model's own.
+    """
     from inference.model.loader import demands_of
+    from inference.ops.cases import CONCERNS
     from inference.ops.demands import ORDINARY
     from inference.ops.proof import filed_under, proven, trusted
     from inference.ops.verdicts import verdicts
+    from inference.protocol import ACTIVATIONS
 
     known = verdicts()
     if again:
@@ -152,10 +158,15 @@ def _operations(kernels: str, again: bool) -> Iterator[Finding]:
         demands = demands_of("demo")
     except GlasschatError:
         demands = ORDINARY
-    found = proven(demands)
-    for choice in trusted(kernels, demands).choices():
-        yield _operation(choice, found.get(choice.operation), kernels)
-    shown = {filed_under(operation, demands) for operation in found}
+    shown: set[str] = set()
+    for activations in ACTIVATIONS:
+        exact = activations == "exact"
+        asked = demands if exact else replace(demands, matrices=ORDINARY.matrices, activations=activations)
+        found = proven(asked)
+        for choice in trusted(kernels, asked).choices():
+            if exact or "activations" in CONCERNS[choice.operation]:
+                yield _operation(choice, found.get(choice.operation), kernels, activations)
+        shown |= {filed_under(operation, asked) for operation in found}
     for what, verdict in known.items():
         if what not in shown and verdict.limit:
             yield Finding("kernels", Status.OK, f"{what}: ours is not made for this: {verdict.limit}")
@@ -173,7 +184,7 @@ _REPORT = "report this machine; until then others compute it"
 _AGAIN = "if the machine was busy when that was measured: glasschat doctor --again"
 
 
-def _operation(choice: OpChoice, verdict: Verdict | None, kernels: str) -> Finding:
+def _operation(choice: OpChoice, verdict: Verdict | None, kernels: str, activations: str) -> Finding:
     """One operation, the implementation in force compared with the reference in every type that a model may have."""
     from inference.ops.agreement import compare
     from inference.ops.cases import CONCERNS
@@ -182,13 +193,14 @@ def _operation(choice: OpChoice, verdict: Verdict | None, kernels: str) -> Findi
     from inference.ops.table import LAYER
 
     name = choice.operation
+    subject = name if activations == "exact" else f"{name}, {activations}"
     why = f"{choice.implementation} ({choice.reason}{_pace(verdict) if verdict else ''})"
     if verdict and not verdict.agrees and not verdict.limit:
-        return Finding(name, Status.FAIL, why, _REPORT)
+        return Finding(subject, Status.FAIL, why, _REPORT)
     if choice.implementation == "parts":
-        return Finding(name, Status.OK, f"{why}, each compared by itself")
+        return Finding(subject, Status.OK, f"{why}, each compared by itself")
     results = [
-        compare(name, choice.implementation, replace(ORDINARY, dtype=dtype, kv=kv))
+        compare(name, choice.implementation, replace(ORDINARY, dtype=dtype, kv=kv, activations=activations))
         for dtype in FLOATS
         for kv in (dtype, *(INTEGERS if "kv" in CONCERNS[name] else ()))
     ]
@@ -197,10 +209,10 @@ def _operation(choice: OpChoice, verdict: Verdict | None, kernels: str) -> Findi
     detail = f"{why}; difference from the reference: {errors}"
     wrong = next((r for r in results if not r.agrees), None)
     if wrong is None:
-        return Finding(name, Status.OK, detail)
+        return Finding(subject, Status.OK, detail)
     other = "parts" if name == LAYER else "reference"
     advice = f"start with --kernels {kernels},{name}={other}, and report this machine"
-    return Finding(name, Status.FAIL, f"{detail}; {wrong.dtype} allows {wrong.tolerance:.0e}", advice)
+    return Finding(subject, Status.FAIL, f"{detail}; {wrong.dtype} allows {wrong.tolerance:.0e}", advice)
 
 
 def _tile_registers() -> Iterator[Finding]:

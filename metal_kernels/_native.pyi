@@ -144,6 +144,13 @@ def greedy(x: mx.array) -> mx.array:
     """Id [R] of the largest of each row of x [R, V] float32, the lowest of equal ones; V where it is not finite or a
     number of the row is NaN. Raises ValueError for another shape or type."""
 
+def draw(x: mx.array, rows: Sequence[tuple[float, float, int, float, int]]) -> mx.array:
+    """Id [R] of a token drawn from each row of x [R, V] float32, on the CPU; V as of `greedy`.
+
+    A row's numbers are temperature, min_p, top_k (0: all), top_p and the 64-bit key of its noise. Raises ValueError for
+    another shape or type, and for numbers out of their range.
+    """
+
 class PackedLayer:
     """A decoder layer's matrices and norms, as `decoder_layer` takes them."""
 

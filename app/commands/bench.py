@@ -42,6 +42,20 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "with decode_slowdown 2 and without",
     )
     parser.add_argument(
+        "--context",
+        type=comma_list,
+        default=(),
+        metavar="N,N",
+        help="measure, too, one session's decode at these lengths of its context, such as 100,8000",
+    )
+    parser.add_argument(
+        "--mixed-context",
+        type=_two,
+        metavar="N,N",
+        help="measure, too, a decode of 16 sessions with contexts from N to N tokens, such as 10,4000, beside one of "
+        "as many tokens in equal parts",
+    )
+    parser.add_argument(
         "--compare-speculation",
         action="store_true",
         help="measure something else: the same questions answered plainly and by each way of drafting, in turns, at "
@@ -75,6 +89,8 @@ def _bench(args: argparse.Namespace, config: EngineConfig) -> Report:
         seed=args.seed,
         peers=args.compare,
         long_prompt=args.long_prompt,
+        contexts=args.context,
+        mixed=args.mixed_context,
         progress=_tell,
     )
 
@@ -91,6 +107,14 @@ def _compare_speculation(args: argparse.Namespace, config: EngineConfig) -> Draf
         seed=args.seed,
         progress=_tell,
     )
+
+
+def _two(text: str) -> tuple[int, int]:
+    """Argument type: `10,4000`, the lower number first."""
+    numbers = comma_list(text)
+    if len(numbers) != 2 or numbers[0] > numbers[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two numbers, the lower one first, such as 10,4000")
+    return numbers[0], numbers[1]
 
 
 def _tell(what: str) -> None:

@@ -32,9 +32,9 @@ def main(args: argparse.Namespace) -> int:
         for finding in findings:
             seen.append(finding)
             if not args.json:
-                print(f"{_MARKS[finding.status]}  {finding.subject:<16}{finding.detail}", flush=True)
+                print(f"{_MARKS[finding.status]}  {finding.subject:<24}{finding.detail}", flush=True)
                 if finding.advice:
-                    print(f"      {'':<16}→ {finding.advice}", flush=True)
+                    print(f"      {'':<24}→ {finding.advice}", flush=True)
         return seen
 
     findings = show(examine(args.kernels, data_folder(), again=args.again))

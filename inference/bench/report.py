@@ -51,6 +51,8 @@ def as_json(report: Report) -> dict[str, object]:
         "memory": asdict(report.memory),
         "intrusions": [asdict(each) for each in report.intrusions],
         "comparisons": [asdict(each) for each in report.comparisons],
+        "lengths": [asdict(each) for each in report.lengths],
+        "mixed": asdict(report.mixed) if report.mixed else None,
     }
 
 
@@ -74,6 +76,7 @@ def as_table(report: Report) -> str:
         "decode tok/s counts the output of all sessions together; TTFT is the median over the sessions.",
         "",
         *_intrusion_lines(report),
+        *_context_lines(report),
         *_comparison_lines(report),
         *_limit_lines(report),
         "",
@@ -118,6 +121,25 @@ def _intrusion_lines(report: Report) -> list[str]:
         *columns([head, *rows]),
         "",
     ]
+
+
+def _context_lines(report: Report) -> list[str]:
+    lines: list[str] = []
+    if report.lengths:
+        rows = [[str(each.context), speed(each.speed), ratio(each.ratio)] for each in report.lengths]
+        head = ["context", "decode tok/s", f"of that at {report.lengths[0].context}"]
+        lines += ["one session's decode by the length of its context:", "", *columns([head, *rows]), ""]
+    if mixed := report.mixed:
+        shortest, longest, total = min(mixed.contexts), max(mixed.contexts), sum(mixed.contexts)
+        lines += [
+            f"a step of {len(mixed.contexts)} sessions with {shortest} to {longest} tokens of context takes "
+            f"{duration(mixed.mixed.median)}, and with the same {total} in equal parts",
+            f"{duration(mixed.equal.median)}: {ratio(mixed.ratio)} as long.",
+            "",
+        ]
+    if lines:
+        lines += ["There the cache was filled with random keys and values, not by reading a text.", ""]
+    return lines
 
 
 def _comparison_lines(report: Report) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from inference.bench.contexts import AtLength, Decoding, Mixed, check
 from inference.bench.intrusion import SHIELDED, Intrusion, intrude
 from inference.bench.limits import Efficiency, Limits, Work, measure_limits
 from inference.bench.measure import Result, measure, run_once
@@ -34,6 +35,10 @@ class Report:
     """Of each workload with each peer, if any was asked for."""
     intrusions: tuple[Intrusion, ...]
     """A long prompt beside sessions that decode, with the option that shields them and without, if asked for."""
+    lengths: tuple[AtLength, ...]
+    """One session's decode at some lengths of its context, if asked for."""
+    mixed: Mixed | None
+    """A batch with contexts of many lengths, if asked for."""
 
     def as_json(self) -> dict[str, object]:
         return as_json(self)
@@ -53,16 +58,22 @@ def bench(
     seed: int,
     peers: Sequence[str] = (),
     long_prompt: int | None = None,
+    contexts: Sequence[int] = (),
+    mixed: tuple[int, int] | None = None,
     progress: Callable[[str], None],
 ) -> Report:
     """Measure one workload for each number of concurrent sessions, and `peers` in turns with it.
 
-    `progress` gets a phrase as each begins. Raises ConfigError for an unknown peer or one that is not here.
+    `contexts` are lengths at which one session's decode is measured, `mixed` the shortest and longest context of a
+    batch. `progress` gets a phrase as each begins. Raises ConfigError for an unknown peer or one that is not here, and
+    for a context that the model was not made for.
     """
     check_peers(peers)
     progress(f"loading {model}")
     llm = LLM(model, config)
     engine, avoid = llm.engine, sorted(llm.special_token_ids)
+    if asked := [*contexts, *(mixed or ())]:
+        check(llm.loaded.model, asked)
     # Compiles kernels and touches the weights, so that no measured run pays for it.
     measure(engine, Workload(min(prompt_tokens, 16), 2, 1, seed), runs=1, avoid=avoid)
     # First what may be refused, so that nothing is measured in vain.
@@ -89,8 +100,12 @@ def bench(
         for peer in open_peers(peers, llm, progress)
         for result in results
     ]
-    progress("measuring the machine's limits, and one step operation by operation")
     in_force = {option.name: option.effective for option in engine.options}
+    kept = llm.loaded.model.kv_format(in_force["kv_cache_dtype"])
+    decoding = Decoding(llm.loaded.model, int(in_force["block_size"]), kept, runs, progress)
+    lengths = decoding.at_lengths(contexts) if contexts else ()
+    batch = decoding.mixed(*mixed) if mixed else None
+    progress("measuring the machine's limits, and one step operation by operation")
     limits = measure_limits(in_force["activations"])
     work = Work.of(llm.loaded, llm.engine.model_info.kv_bytes_per_token)
     return Report(
@@ -104,6 +119,8 @@ def bench(
         memory,
         tuple(comparisons),
         tuple(intrusions),
+        lengths,
+        batch,
     )
 
 

@@ -380,15 +380,14 @@ class Engine:
             for chunk in batch.sampling
             for ahead in range(chunk.drafts + 1)
         ]
-        ops = self._runner.ops
-        sampled = sample(logits, states, ops.largest, ops.greedy)
+        sampled = sample(logits, states, self._runner.ops)
         clock.lap("sample")
         return batch, sampled
 
     def _draft(self, logits: mx.array, keys: Sequence[Hashable], drafted: Sequence[Sequence[int]]) -> list[int]:
         """Sample a draft model's next tokens just as the model's own would be: with the same numbers drawn."""
         states = [self._live[str(key)].sampling.ahead(tokens) for key, tokens in zip(keys, drafted, strict=True)]
-        chosen = choose(logits, states, self._runner.ops.largest, self._runner.ops.greedy)
+        chosen = choose(logits, states, self._runner.ops)
         return [max(0, token) for token in chosen]  # what is not a number drafts anything
 
     def _accept(self, batch: Batch | None, sampled: list[Sampled]) -> list[Event]:

@@ -13,6 +13,7 @@ from inference.model.loader import LoadedModel
 from inference.ops.attention import in_force
 from inference.ops.kv_store import KVFormat
 from inference.ops.table import PARTS, OpChoice, OpTable
+from inference.ops.weights import runs_on_cpu
 from inference.protocol import EngineConfig, ModelInfo, OptionState, in_words
 
 _LIVE = {f.name: bool(f.metadata["live"]) for f in fields(EngineConfig)}
@@ -36,9 +37,8 @@ class Options:
             requested,
             num_kv_blocks=pool.num_blocks,
             max_model_len=capacity,
-            dtype=loaded.dtype,
             draft=model.draft or "none",
-            **{name: each.value for name, each in found.items()},
+            **({"dtype": loaded.dtype} | {name: each.value for name, each in found.items()}),
         )
         self._reasons = {
             "num_kv_blocks": pool.reason,
@@ -137,7 +137,10 @@ def settled(requested: EngineConfig, ops: OpTable, model: ModelInfo, kept: KVFor
     kernels, reason = kernels_in_force(ops)
     if requested.attention != "auto":
         reason += "; attention has a switch of its own"
+    # A choice that was left to the loader stays the loader's to explain.
+    dtype = {} if requested.dtype == "auto" else {"dtype": Settled(requested.dtype, _why_slow(requested.dtype, ops))}
     return {
+        **dtype,
         "speculation": _speculation(requested, model),
         "kernels": Settled(kernels, reason),
         "attention": Settled(*in_force(ops, requested.attention)),
@@ -145,6 +148,14 @@ def settled(requested: EngineConfig, ops: OpTable, model: ModelInfo, kept: KVFor
         "kv_cache_dtype": Settled(kept.name, "that of the activations" if requested.kv_cache_dtype == "auto" else ""),
         "enable_prefix_caching": caching,
     }
+
+
+def _why_slow(dtype: str, ops: OpTable) -> str:
+    """Where a type is not what it promises, as a sentence; empty if it is."""
+    linear = next(choice.implementation for choice in ops.choices() if choice.operation == "linear")
+    if dtype == "float32" or linear == "native" or not runs_on_cpu():
+        return ""
+    return f"in force, but without our own kernels {dtype} is slower on a CPU than float32"
 
 
 def _speculation(requested: EngineConfig, model: ModelInfo) -> Settled:

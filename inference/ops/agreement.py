@@ -22,8 +22,9 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2, "float16": 2e-3}
 _CHAIN = 4
 """A layer is a chain of operations that round what others have rounded: its error may be so many times as large."""
 _COARSE = 4e-3
-"""And at least this where it rounds to few bits on the way (int8 activations, integers in the cache): a difference in
-the last bit then takes some numbers to the other side of a step, which is a hundredth of the largest around."""
+"""And by this larger for each time that it rounds to few bits on the way (int8 activations, integers in the cache): a
+difference in the last bit then takes some numbers to the other side of a step, which is a hundredth of the largest
+around."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,8 @@ def against_reference(
         errors += [distance(ours, theirs) for ours, theirs in zip(found, expected, strict=True)]
     tolerance = TOLERANCE[demands.dtype]
     if operation == LAYER:
-        coarse = demands.activations != "exact" or demands.kv in INTEGERS
-        tolerance = max(_CHAIN * tolerance, _COARSE if coarse else 0.0)
+        coarse = (demands.activations != "exact") + (demands.kv in INTEGERS)
+        tolerance = _CHAIN * tolerance + _COARSE * coarse
     # A NaN must win over any number, which max() does not promise.
     error = math.nan if any(math.isnan(e) for e in errors) else max(errors)
     return Agreement(operation, implementation, demands.dtype, error, tolerance)

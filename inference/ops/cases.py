@@ -15,6 +15,7 @@ import numpy as np
 
 from inference.ops.decoder_layer import LayerWeights
 from inference.ops.demands import Demands
+from inference.ops.draws import Draw
 from inference.ops.experts import Experts, StackedExperts
 from inference.ops.kv_store import FLOATS, INTEGERS, KVStore, to_groups
 from inference.ops.paged import PagedKV, RaggedLayout
@@ -261,6 +262,15 @@ def _greedy(inputs: _Inputs, compute: Operation) -> Thunk:
     return lambda: [compute(logits)]
 
 
+def _draw(inputs: _Inputs, compute: Operation) -> Thunk:
+    logits = _logits(inputs)
+    # A tenth of the tokens has nearly all of the mass.
+    heat = inputs.demands.vocabulary / 30
+    kinds = [Draw(7, heat), Draw(8, heat, min_p=0.3), Draw(9, heat, top_k=20, top_p=0.8), Draw(10, heat, top_p=0.8)]
+    draws = [[replace(kind, key=kind.key << 32 | row) for row in range(len(logits))] for kind in kinds]
+    return lambda: [compute(logits, each) for each in draws]
+
+
 _CASES: Mapping[str, Callable[[_Inputs, Operation], Thunk]] = {
     "linear": _linear,
     "expert_linear": _expert_linear,
@@ -274,6 +284,7 @@ _CASES: Mapping[str, Callable[[_Inputs, Operation], Thunk]] = {
     LAYER: _decoder_layer,
     "largest": _largest,
     "greedy": _greedy,
+    "draw": _draw,
 }
 assert _CASES.keys() == OPERATIONS.keys()
 
@@ -290,6 +301,7 @@ CONCERNS: Mapping[str, tuple[str, ...]] = {
     LAYER: ("hidden", "inner", "heads", "kv_heads", "head_size", "matrices", "dtype", "kv", "activations"),
     "largest": ("vocabulary",),
     "greedy": ("vocabulary",),
+    "draw": ("vocabulary",),
 }
 """The fields of Demands that an operation's case is made from: demands that are equal in them share a verdict."""
 assert CONCERNS.keys() == OPERATIONS.keys()

@@ -5,8 +5,12 @@ Same signatures, shapes and meaning as in `reference`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 
+from inference.ops import draws as by_arrays
+from inference.ops.draws import Draw
 from inference.ops.experts import Experts, plain_experts
 from inference.ops.kv_store import GroupedStore, KVStore, arrays_of, take_blocks, to_groups
 from inference.ops.packing import plain, plain_rows
@@ -149,3 +153,7 @@ def largest(x: mx.array, count: int) -> mx.array:
 def greedy(x: mx.array) -> mx.array:
     # A NaN is the maximum of its row, while argmax takes any number before it.
     return mx.where(mx.isfinite(mx.max(x, axis=-1)), mx.argmax(x, axis=-1), x.shape[-1])
+
+
+def draw(x: mx.array, draws: Sequence[Draw]) -> mx.array:
+    return by_arrays.draw(x, draws, largest)

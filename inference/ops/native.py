@@ -6,14 +6,17 @@ model is loaded; a plain one is packed anew at every call. A GPU reads plain one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
 import metal_kernels
+from inference.ops import draws as by_arrays
 from inference.ops import mlx_ops
 from inference.ops.decoder_layer import LayerWeights
+from inference.ops.draws import Draw
 from inference.ops.experts import Experts, pack_experts, plain_experts
 from inference.ops.kv_store import GroupedStore, KVStore, arrays_of
 from inference.ops.packing import pack, plain
@@ -154,3 +157,9 @@ def largest(x: mx.array, count: int) -> mx.array:
 
 def greedy(x: mx.array) -> mx.array:
     return native.greedy(x)
+
+
+def draw(x: mx.array, draws: Sequence[Draw]) -> mx.array:
+    if on_gpu():  # that puts logits in order, and the rest is array operations
+        return by_arrays.draw(x, draws, largest)
+    return native.draw(x, [(d.temperature, d.min_p, d.top_k, d.top_p, d.key) for d in draws])

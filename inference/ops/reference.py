@@ -5,10 +5,14 @@ Written to be read. Sums, exponentials and angles are in float32, and the result
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 
+from inference.ops.draws import COLDEST, Draw
 from inference.ops.experts import Experts, plain_experts
 from inference.ops.kv_store import GroupedStore, KVStore, take_blocks, to_groups
+from inference.ops.noise import gumbel
 from inference.ops.packing import plain, plain_rows
 from inference.ops.paged import PagedKV, RaggedLayout
 from inference.ops.rounding import to_bfloat16, to_int8
@@ -174,3 +178,29 @@ def greedy(x: mx.array) -> mx.array:
     """
     usable = mx.isfinite(mx.max(x, axis=-1)) & ~mx.any(mx.isnan(x), axis=-1)
     return mx.where(usable, mx.argmax(x, axis=-1), x.shape[-1]).astype(mx.uint32)
+
+
+def draw(x: mx.array, draws: Sequence[Draw]) -> mx.array:
+    """The id of a token drawn from each row: [R, V] float32 -> [R] uint32; V as of `greedy`.
+
+    Adding noise to what the filters leave and taking the largest draws from the distribution; see `noise`.
+    """
+    drawn = [_drawn(row, draw) for row, draw in zip(x, draws, strict=True)]
+    return mx.where(greedy(x) < x.shape[-1], mx.stack(drawn), x.shape[-1]).astype(mx.uint32)
+
+
+def _drawn(x: mx.array, draw: Draw) -> mx.array:
+    """One row [V]: min-p leaves what is so likely beside the likeliest, top-k so many of that, and top-p what holds so
+    much of the mass that is left, the token that reaches it included. The lowest id of equal sums."""
+    order = mx.argsort(-x)
+    rank = mx.argsort(order)
+    logits = (x - mx.max(x)) / mx.array(max(draw.temperature, COLDEST), dtype=mx.float32)
+    kept = logits >= mx.log(mx.array(draw.min_p, dtype=mx.float32))
+    if draw.top_k > 0:
+        kept = kept & (rank < draw.top_k)
+    if draw.top_p < 1:
+        weights = mx.where(kept, mx.exp(logits), 0)
+        before = mx.cumsum(weights[order], inclusive=False)[rank]
+        kept = kept & (before / mx.sum(weights) < draw.top_p)
+    ids = mx.arange(len(x), dtype=mx.uint32)
+    return mx.argmax(mx.where(kept, logits, -mx.inf) + gumbel([draw.key], ids[None])[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ import metal_kernels
 from inference.errors import ConfigError
 from inference.ops import mlx_ops, native, packing, reference
 from inference.ops.decoder_layer import LayerWeights, Parts, by_parts
+from inference.ops.draws import Draw
 from inference.ops.experts import Experts, pack_experts, plain_experts
 from inference.ops.paged import PagedKV, RaggedLayout
 from inference.ops.rounding import PRODUCTS
@@ -55,8 +56,9 @@ OPERATIONS: Mapping[str, Operation] = {
         "write_kv": "put this step's keys and values into their slots of the KV cache",
         "paged_attention": "attention over the KV cache through block tables",
         LAYER: "all of a layer in one go, where each of its parts is our own kernel",
-        "largest": "find the largest logits, to draw one of them",
+        "largest": "find the largest logits, in order",
         "greedy": "find the largest logit, and rows that are not numbers",
+        "draw": "draw a token by its probability, of those that min-p, top-k and top-p leave",
     }.items()
 }
 
@@ -136,6 +138,7 @@ class OpTable(Parts):
     decoder_layer: Callable[[mx.array, LayerWeights, int, PagedKV, RaggedLayout], mx.array]
     largest: Callable[[mx.array, int], mx.array]
     greedy: Callable[[mx.array], mx.array]
+    draw: Callable[[mx.array, Sequence[Draw]], mx.array]
     chosen: tuple[OpChoice, ...]
     reads_packed: bool
     """Whether matrices are multiplied by our own CPU kernels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import mlx.core as mx
@@ -10,15 +10,20 @@ import mlx.core as mx
 from inference.protocol import TokenLogprob
 
 
-def logprobs(logits: mx.array, token_ids: Sequence[int], num_top: Sequence[int]) -> list[TokenLogprob]:
-    """For each row of `logits` [R, V]: the chosen token's log-probability and those of the `num_top` most probable."""
+def logprobs(
+    logits: mx.array, token_ids: Sequence[int], num_top: Sequence[int], largest: Callable[[mx.array, int], mx.array]
+) -> list[TokenLogprob]:
+    """For each row of `logits` [R, V]: the chosen token's log-probability and those of the `num_top` most probable.
+
+    `largest` is the implementation of that operation in force.
+    """
     total = mx.logsumexp(logits, axis=-1, keepdims=True)
     ids = mx.array(list(token_ids), dtype=mx.uint32)[:, None]
     chosen = cast(list[list[float]], (mx.take_along_axis(logits, ids, axis=-1) - total).tolist())
     count = min(max(num_top), logits.shape[-1])
     if count == 0:
         return [TokenLogprob(token, logprob) for token, (logprob,) in zip(token_ids, chosen, strict=True)]
-    best_ids = mx.argpartition(-logits, count - 1, axis=-1)[:, :count]
+    best_ids = largest(logits, count)
     best = mx.take_along_axis(logits, best_ids, axis=-1) - total
     mx.eval(best_ids, best)
     alternatives = zip(

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import mlx.core as mx
 
 from inference.ops import mlx_ops
+from inference.ops.draws import Draw
+from inference.ops.noise import draw_key
 from inference.protocol import SamplingParams, TokenLogprob
-from inference.sampling.draw import Largest, draw
 from inference.sampling.edits import LogitEdits, apply_edits
 from inference.sampling.logprobs import logprobs
-from inference.sampling.noise import draw_key
 
-Greedy = Callable[[mx.array], mx.array]
-"""An implementation of the operation `greedy`: see `reference`."""
+
+class Choosing(Protocol):
+    """The operations that sampling is made of, as they are in force: see `reference`."""
+
+    def largest(self, x: mx.array, count: int, /) -> mx.array: ...
+    def greedy(self, x: mx.array, /) -> mx.array: ...
+    def draw(self, x: mx.array, draws: Sequence[Draw], /) -> mx.array: ...
 
 
 class SamplingState:
@@ -56,25 +61,19 @@ class Sampled:
     error: str = ""
 
 
-def sample(
-    logits: mx.array,
-    states: Sequence[SamplingState],
-    largest: Largest = mlx_ops.largest,
-    greedy: Greedy = mlx_ops.greedy,
-) -> list[Sampled]:
-    """Sample the next token of each row: `logits` [R, V] float32, one state per row; `largest` and `greedy` are the
-    implementations of those operations in force.
+def sample(logits: mx.array, states: Sequence[SamplingState], ops: Choosing = mlx_ops) -> list[Sampled]:
+    """Sample the next token of each row: `logits` [R, V] float32, one state per row.
 
     Evaluates the arrays. Nothing is done for a feature that no row uses; with all rows greedy and unedited the logits
     are gone through once. States are read, not changed: the caller appends what it accepts.
     """
-    token_ids = choose(logits, states, largest, greedy)
+    token_ids = choose(logits, states, ops)
     reported: dict[int, TokenLogprob] = {}
     wanting = [(r, n) for r, s in enumerate(states) if (n := s.params.logprobs) is not None and token_ids[r] >= 0]
     if wanting:
         rows = [row for row, _ in wanting]
         part = logits if len(rows) == len(states) else logits[mx.array(rows)]
-        found = logprobs(part, [token_ids[row] for row in rows], [n for _, n in wanting])
+        found = logprobs(part, [token_ids[row] for row in rows], [n for _, n in wanting], ops.largest)
         reported = dict(zip(rows, found, strict=True))
     return [
         Sampled(-1, error="the model's output for this request is not a number (NaN or infinite): try it again")
@@ -84,14 +83,11 @@ def sample(
     ]
 
 
-def choose(logits: mx.array, states: Sequence[SamplingState], largest: Largest, greedy: Greedy) -> list[int]:
+def choose(logits: mx.array, states: Sequence[SamplingState], ops: Choosing) -> list[int]:
     """The next token of each row, as `sample`, and nothing more of it; -1 for a row that is not numbers."""
     edited = apply_edits(logits, [state.edits for state in states])
-    best = greedy(edited)
-    tokens = _tokens(edited, best, states, largest)
-    mx.eval(best, tokens)
-    broken = [token == logits.shape[-1] for token in cast(list[int], best.tolist())]
-    return [-1 if b else token for b, token in zip(broken, cast(list[int], tokens.tolist()), strict=True)]
+    tokens = cast(list[int], _tokens(edited, states, ops).tolist())
+    return [-1 if token == logits.shape[-1] else token for token in tokens]
 
 
 def accepted(draft: Sequence[int], rows: Sequence[Sampled]) -> Sequence[Sampled]:
@@ -111,16 +107,22 @@ def accepted(draft: Sequence[int], rows: Sequence[Sampled]) -> Sequence[Sampled]
     raise AssertionError("one row more than there are drafts")
 
 
-def _tokens(logits: mx.array, best: mx.array, states: Sequence[SamplingState], largest: Largest) -> mx.array:
-    """Token ids [R]: of greedy rows the `best` one [R], a draw for the others."""
+def _tokens(logits: mx.array, states: Sequence[SamplingState], ops: Choosing) -> mx.array:
+    """Token ids [R]: of greedy rows the largest logit's, a draw for the others; V for a row that is not numbers."""
     drawing = [row for row, state in enumerate(states) if state.params.temperature > 0]
     if not drawing:
-        return best
-    params = [states[row].params for row in drawing]
-    keys = [draw_key(states[row].seed, states[row].position) for row in drawing]
+        return ops.greedy(logits)
+    draws = [_draw(states[row]) for row in drawing]
     if len(drawing) == len(states):
-        return draw(logits, params, keys, largest)
-    at = mx.array(drawing)
-    tokens = mx.array(best)
-    tokens[at] = draw(logits[at], params, keys, largest)
-    return tokens
+        return ops.draw(logits, draws)
+    greedy = [row for row, state in enumerate(states) if state.params.temperature == 0]
+    mixed = mx.zeros(len(states), dtype=mx.uint32)
+    mixed[mx.array(drawing)] = ops.draw(logits[mx.array(drawing)], draws)
+    mixed[mx.array(greedy)] = ops.greedy(logits[mx.array(greedy)])
+    return mixed
+
+
+def _draw(state: SamplingState) -> Draw:
+    params = state.params
+    key = draw_key(state.seed, state.position)
+    return Draw(key, params.temperature, params.min_p, params.top_k, params.top_p)

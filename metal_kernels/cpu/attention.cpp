@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <stdexcept>
 
 #include "cpu/dispatch.h"
@@ -52,10 +51,14 @@ const AttentionKernels& kernels() {
     return GLASSCHAT_IN_FORCE(Attention);
 }
 
-// A context is worth splitting among threads from this length on: adding pieces up costs about as much as 64 keys.
+// A context is worth splitting among threads from so many keys of a head on: adding pieces up costs about as much as 64.
 constexpr int64_t kShortestPart = 512;
 
-// The pieces of one (sequence, key head, run of queries), which all see the same rows: `parts` of them from `first` on.
+// Pieces for each thread, where a context is split: one that is held up leaves its share to the others.
+constexpr int64_t kPiecesPerThread = 4;
+
+// The pieces of one (sequence, run of queries, run of key heads), which all see the same rows: `parts` of them from
+// `first` on.
 struct Run {
     int64_t first;
     int64_t parts;
@@ -66,37 +69,50 @@ struct Plan {
     std::vector<Run> runs;
 };
 
-Plan plan(const AttentionTask& task) {
+int64_t rows_of(const AttentionTask& task, const AttentionPiece& piece) {
+    return (piece.end_head - piece.first_head) * (piece.end_query - piece.first_query) * (task.heads / task.kv_heads);
+}
+
+// Calls body(piece) for the whole context of each run. A run has as many heads as its rows have room for: keys of one
+// token stand side by side, and memory is read fastest in its order.
+template <class Body>
+void for_each_run(const AttentionTask& task, const Body& body) {
     const Layout& layout = task.layout;
     const int64_t share = task.heads / task.kv_heads;
     const int64_t queries_at_once = std::max<int64_t>(1, kMostRows / share);
-    int64_t run_count = 0, work = 0;
-    for (int64_t sequence = 0; sequence < layout.sequences(); sequence++) {
-        const int64_t runs = (layout.query_len(sequence) + queries_at_once - 1) / queries_at_once * task.kv_heads;
-        run_count += runs;
-        work += runs * layout.context_len(sequence);
-    }
-    // Runs are shared out as they are if there are plenty; if not, none shall be longer than a thread's share of all.
-    const bool plenty = run_count >= 4 * threads();
-    const int64_t longest = plenty ? std::numeric_limits<int64_t>::max() / 2
-                                   : std::max(kShortestPart, (work + threads() - 1) / threads());
-    Plan made;
     for (int64_t sequence = 0; sequence < layout.sequences(); sequence++) {
         const int64_t queries = layout.query_len(sequence), before = layout.context_len(sequence) - queries;
         for (int64_t first = 0; first < queries; first += queries_at_once) {
             const int64_t end = std::min(queries, first + queries_at_once);
-            const int64_t keys = before + end;
-            const int64_t parts = (keys + longest - 1) / longest;
-            const int64_t part = ((keys + parts - 1) / parts + kKeysAtOnce - 1) / kKeysAtOnce * kKeysAtOnce;
-            for (int64_t head = 0; head < task.kv_heads; head++) {
-                const auto begin = static_cast<int64_t>(made.pieces.size());
-                for (int64_t key = 0; key < keys; key += part) {
-                    made.pieces.push_back({sequence, head, first, end, key, std::min(keys, key + part)});
-                }
-                made.runs.push_back({begin, static_cast<int64_t>(made.pieces.size()) - begin});
+            const int64_t heads_at_once = std::max<int64_t>(1, kMostRows / ((end - first) * share));
+            for (int64_t head = 0; head < task.kv_heads; head += heads_at_once) {
+                const int64_t end_head = std::min(task.kv_heads, head + heads_at_once);
+                body(AttentionPiece{sequence, head, end_head, first, end, 0, before + end});
             }
         }
     }
+}
+
+Plan plan(const AttentionTask& task) {
+    int64_t work = 0;
+    for_each_run(task, [&](const AttentionPiece& run) { work += (run.end_head - run.first_head) * run.end_key; });
+    // None shall be longer than a thread's share, so that no thread waits for another with the longest.
+    const int64_t share = kPiecesPerThread * threads();
+    const int64_t longest = std::max(kShortestPart, (work + share - 1) / share);
+    Plan made;
+    for_each_run(task, [&](const AttentionPiece& run) {
+        const int64_t keys = run.end_key, heads = run.end_head - run.first_head;
+        const int64_t parts = (heads * keys + longest - 1) / longest;
+        const int64_t part = ((keys + parts - 1) / parts + kKeysAtOnce - 1) / kKeysAtOnce * kKeysAtOnce;
+        const auto first = static_cast<int64_t>(made.pieces.size());
+        AttentionPiece piece = run;
+        for (int64_t key = 0; key < keys; key += part) {
+            piece.first_key = key;
+            piece.end_key = std::min(keys, key + part);
+            made.pieces.push_back(piece);
+        }
+        made.runs.push_back({first, static_cast<int64_t>(made.pieces.size()) - first});
+    });
     return made;
 }
 
@@ -104,7 +120,7 @@ Plan plan(const AttentionTask& task) {
 void finish(const AttentionTask& task, const Plan& made, const Run& run, const std::vector<PartialRows>& partials) {
     const AttentionPiece& piece = made.pieces[run.first];
     const int64_t share = task.heads / task.kv_heads, width = padded(task.size);
-    const int64_t rows = (piece.end_query - piece.first_query) * share;
+    const int64_t rows = rows_of(task, piece), rows_of_head = (piece.end_query - piece.first_query) * share;
     for (int64_t row = 0; row < rows; row++) {
         float largest = -std::numeric_limits<float>::infinity();
         for (int64_t part = 0; part < run.parts; part++) {
@@ -123,8 +139,9 @@ void finish(const AttentionTask& task, const Plan& made, const Run& run, const s
                 }
             }
         }
-        const int64_t token = task.layout.start(piece.sequence) + piece.first_query + row / share;
-        const int64_t place = (token * task.heads + piece.kv_head * share + row % share) * task.size;
+        const int64_t head = piece.first_head + row / rows_of_head, query = piece.first_query + row % rows_of_head / share;
+        const int64_t token = task.layout.start(piece.sequence) + query;
+        const int64_t place = (token * task.heads + head * share + row % share) * task.size;
         const float inverse = 1 / sum;
         for (int64_t i = 0; i < task.size; i++) {
             numbers::store(task.out, task.type, place + i, total[i] * inverse);
@@ -137,17 +154,17 @@ void finish(const AttentionTask& task, const Plan& made, const Run& run, const s
 void attention(const AttentionTask& task) {
     const AttentionKernels& kernel = kernels();
     const Plan made = plan(task);
-    const int64_t share = task.heads / task.kv_heads, width = padded(task.size);
+    const int64_t width = padded(task.size);
     static thread_local Scratch<float> kept;
     int64_t size = 0;
     for (const AttentionPiece& piece : made.pieces) {
-        size += (piece.end_query - piece.first_query) * share * (width + 2);
+        size += rows_of(task, piece) * (width + 2);
     }
     float* next = scratch(kept, size);
     std::vector<PartialRows> partials;
     partials.reserve(made.pieces.size());
     for (const AttentionPiece& piece : made.pieces) {
-        const int64_t rows = (piece.end_query - piece.first_query) * share;
+        const int64_t rows = rows_of(task, piece);
         partials.push_back({next, next + rows, next + 2 * rows});
         next += rows * (width + 2);
     }

@@ -69,17 +69,19 @@ struct AttentionTask {
 // Products, sums and exponentials are in float32; the result is rounded once. Uses the thread pool.
 void attention(const AttentionTask& task);
 
-// A piece of the work: some queries of a sequence with the heads that share a key head, over a range of its context.
+// A piece of the work: some queries of a sequence with the heads that share some key heads, over a range of its context.
+// Its rows are those of the first key head, then of the next.
 struct AttentionPiece {
     int64_t sequence;
-    int64_t kv_head;
+    int64_t first_head;
+    int64_t end_head;
     int64_t first_query;
     int64_t end_query;
     int64_t first_key;
     int64_t end_key;
 };
 
-// Keys that are looked at together, and the rows (queries times heads) that a piece may have.
+// Keys that are looked at together, and the rows (queries times query heads) that a piece may have, or one key head has.
 inline constexpr int64_t kKeysAtOnce = 64;
 inline constexpr int64_t kMostRows = 64;
 

@@ -54,12 +54,14 @@ struct Scratch {
 void load_queries(const AttentionTask& task, const AttentionPiece& piece, float* queries) {
     const int64_t share = task.heads / task.kv_heads, width = padded(task.size);
     const Lanes scale = Lanes::all(task.scale);
-    for (int64_t query = piece.first_query; query < piece.end_query; query++) {
-        const int64_t token = task.layout.start(piece.sequence) + query;
-        for (int64_t head = 0; head < share; head++, queries += width) {
-            const int64_t from = (token * task.heads + piece.kv_head * share + head) * task.size;
-            for (int64_t i = 0; i < task.size; i += 16) {
-                (load_some(task.q, task.type, from + i, task.size - i) * scale).store(queries + i);
+    for (int64_t kv_head = piece.first_head; kv_head < piece.end_head; kv_head++) {
+        for (int64_t query = piece.first_query; query < piece.end_query; query++) {
+            const int64_t token = task.layout.start(piece.sequence) + query;
+            for (int64_t head = 0; head < share; head++, queries += width) {
+                const int64_t from = (token * task.heads + kv_head * share + head) * task.size;
+                for (int64_t i = 0; i < task.size; i += 16) {
+                    (load_some(task.q, task.type, from + i, task.size - i) * scale).store(queries + i);
+                }
             }
         }
     }
@@ -74,6 +76,13 @@ struct KeptFloats {
     const void* elements;
 
     explicit KeptFloats(const KvStore& store) : elements(store.elements) {}
+
+    // The same from a later element on.
+    KeptFloats from(int64_t index) const {
+        KeptFloats later = *this;
+        later.elements = static_cast<const uint8_t*>(elements) + index * bytes(Type);
+        return later;
+    }
 
     GLASSCHAT_INLINE Lanes load(int64_t index) const { return load_numbers(elements, Type, index); }
     GLASSCHAT_INLINE Lanes load(int64_t index, int64_t count) const { return load_some(elements, Type, index, count); }
@@ -96,6 +105,14 @@ struct KeptIntegers {
 
     explicit KeptIntegers(const KvStore& store)
         : elements(static_cast<const uint8_t*>(store.elements)), scales(store.scales), biases(store.biases) {}
+
+    KeptIntegers from(int64_t index) const {
+        KeptIntegers later = *this;
+        later.elements += index * Bits / 8;
+        later.scales += index / kKvGroup;
+        later.biases += index / kKvGroup;
+        return later;
+    }
 
     GLASSCHAT_INLINE Lanes load(int64_t index) const {
         const int64_t group = index / kKvGroup;
@@ -134,16 +151,16 @@ void with_kept(const KvStore& keys, const KvStore& values, const Body& body) {
     }
 }
 
-// How many keys are asked for before they are looked at. Multiples of 16.
-constexpr int64_t kKeysAhead = 32;
-constexpr int64_t kPlaces = kKeysAtOnce + kKeysAhead;
+// Of the keys that are looked at now, and then of those that are looked at next.
+constexpr int64_t kPlaces = 2 * kKeysAtOnce;
 
-// Where `count` tokens from `first` on have their elements; the last of them fills up all kPlaces.
+// Where `count` tokens from `first` on have the elements of the piece's first head; the last of them fills up all
+// kPlaces.
 void find_places(const AttentionTask& task, const AttentionPiece& piece, int64_t first, int64_t count, int64_t* places) {
     const int64_t block = task.layout.block_size(), step = task.kv_heads * task.size;
     for (int64_t i = 0; i < count;) {
         const int64_t position = first + i, left = block - position % block;
-        int64_t place = (task.layout.slot(piece.sequence, position) * task.kv_heads + piece.kv_head) * task.size;
+        int64_t place = (task.layout.slot(piece.sequence, position) * task.kv_heads + piece.first_head) * task.size;
         for (const int64_t end = i + left < count ? i + left : count; i < end; i++, place += step) {
             places[i] = place;
         }
@@ -181,11 +198,10 @@ constexpr int kFewRows = kAttentionRows;
 #endif
 
 // Few rows read keys and values where they are kept: writing them down turned over would cost more than it saves. Head
-// sizes are whole vectors. Scores of `count` keys for `Rows` rows; the values are fetched for mix_rows, and keys for the
-// next call.
+// sizes are whole vectors. Scores of `count` keys for `Rows` rows.
 template <int Rows, class Kept>
-void score_rows(const Kept& keys, const Kept& values, const int64_t* places, int64_t count, int64_t size,
-                const float* queries, float* scores) {
+void score_rows(const Kept& keys, const int64_t* places, int64_t count, int64_t size, const float* queries,
+                float* scores) {
     for (int64_t key = 0; key < count; key += 16) {
         Lanes sums[Rows];
         unroll<Rows>([&](auto row) GLASSCHAT_INLINE { sums[row] = Lanes::zero(); });
@@ -200,24 +216,28 @@ void score_rows(const Kept& keys, const Kept& values, const int64_t* places, int
             });
         }
         unroll<Rows>([&](auto row) GLASSCHAT_INLINE { sums[row].store(scores + row * kKeysAtOnce + key); });
-        unroll<16>([&](auto k) GLASSCHAT_INLINE {
-            values.fetch(places[key + k], size);
-            keys.fetch(places[key + kKeysAhead + k], size);
-        });
     }
 }
 
-// mixed [Rows, size] += weights [Rows, count] times the values.
+// mixed [Rows, size] += weights [Rows, count] times the values. Asks for the next keys and values one by one meanwhile:
+// this has few loads of its own, and many lines asked for at once would make each other wait.
 template <int Rows, class Kept>
-void mix_rows(const Kept& values, const int64_t* places, int64_t count, int64_t size, const float* weights,
-              float* mixed) {
+void mix_rows(const Kept& keys, const Kept& values, const int64_t* places, int64_t count, int64_t size,
+              const float* weights, float* mixed) {
     in_runs<kAttentionTiles>(0, size / 16, [&](auto tiles, int64_t tile) GLASSCHAT_INLINE {
+        const bool first = tile == 0, last = (tile + tiles) * 16 == size;
         float* out = mixed + tile * 16;
         Lanes sums[Rows][tiles];
         unroll<Rows * tiles>([&](auto i) GLASSCHAT_INLINE {
             sums[i / tiles][i % tiles] = Lanes::load(out + i / tiles * size + i % tiles * 16);
         });
         for (int64_t k = 0; k < count; k++) {
+            if (first) {
+                keys.fetch(places[kKeysAtOnce + k], size);
+            }
+            if (last) {
+                values.fetch(places[kKeysAtOnce + k], size);
+            }
             Lanes row[tiles];
             unroll<tiles>([&](auto t) GLASSCHAT_INLINE { row[t] = values.load(places[k] + (tile + t) * 16); });
             unroll<Rows>([&](auto r) GLASSCHAT_INLINE {
@@ -263,51 +283,67 @@ GLASSCHAT_INLINE inline float weigh(float* scores, int64_t seen, float& largest,
     return factor;
 }
 
+// The rows of one key head against `count` keys from `first` on.
 template <class Kept>
-void attend_to(const Kept& keys, const Kept& values, const AttentionTask& task, const AttentionPiece& piece,
-               const PartialRows& partial, const Scratch& scratch) {
+void attend_tile(const Kept& keys, const Kept& values, const AttentionTask& task, const AttentionPiece& piece,
+                 const int64_t* places, int64_t first, int64_t count, const PartialRows& partial,
+                 const Scratch& scratch) {
     const int64_t share = task.heads / task.kv_heads, size = task.size, width = padded(size);
     const int64_t rows = (piece.end_query - piece.first_query) * share;
     const bool few = rows <= kFewRows && size == width;
     // Query i of a sequence stands at this position more than i.
     const int64_t before = task.layout.context_len(piece.sequence) - task.layout.query_len(piece.sequence);
+    if (few) {
+        in_exact_runs<kFewRows>(0, rows, [&](auto run, int64_t) {
+            score_rows<run>(keys, places, count, size, scratch.queries, scratch.scores);
+        });
+    } else {
+        load_context(keys, values, places, count, size, scratch);
+        multiply(scratch.queries, width, rows, scratch.keys, kKeysAtOnce, size, scratch.scores, false);
+    }
+    for (int64_t row = 0; row < rows; row++) {
+        const int64_t visible = before + piece.first_query + row / share + 1 - first;
+        const int64_t seen = visible < 0 ? 0 : visible < count ? visible : count;
+        const float factor = weigh(scratch.scores + row * kKeysAtOnce, seen, partial.largest[row], partial.sums[row]);
+        if (factor != 1.0f) {
+            const Lanes less = Lanes::all(factor);
+            float* mixed = partial.mixed + row * width;
+            for (int64_t i = 0; i < width; i += 16) {
+                (Lanes::load(mixed + i) * less).store(mixed + i);
+            }
+        }
+    }
+    if (few) {
+        in_exact_runs<kFewRows>(0, rows, [&](auto run, int64_t) {
+            mix_rows<run>(keys, values, places, count, size, scratch.scores, partial.mixed);
+        });
+    } else {
+        multiply(scratch.scores, kKeysAtOnce, rows, scratch.values, width, count, partial.mixed, true);
+    }
+}
+
+template <class Kept>
+void attend_to(const Kept& keys, const Kept& values, const AttentionTask& task, const AttentionPiece& piece,
+               const PartialRows& partial, const Scratch& scratch) {
+    const int64_t width = padded(task.size);
+    const int64_t rows = (piece.end_query - piece.first_query) * (task.heads / task.kv_heads);
     for (int64_t first = piece.first_key; first < piece.end_key; first += kKeysAtOnce) {
         const int64_t count = piece.end_key - first < kKeysAtOnce ? piece.end_key - first : kKeysAtOnce;
         int64_t places[kPlaces];
         find_places(task, piece, first, piece.end_key - first < kPlaces ? piece.end_key - first : kPlaces, places);
-        if (few) {
-            in_exact_runs<kFewRows>(0, rows, [&](auto run, int64_t) {
-                score_rows<run>(keys, values, places, count, size, scratch.queries, scratch.scores);
-            });
-        } else {
-            load_context(keys, values, places, count, size, scratch);
-            multiply(scratch.queries, width, rows, scratch.keys, kKeysAtOnce, size, scratch.scores, false);
-        }
-        for (int64_t row = 0; row < rows; row++) {
-            const int64_t visible = before + piece.first_query + row / share + 1 - first;
-            const int64_t seen = visible < 0 ? 0 : visible < count ? visible : count;
-            const float factor = weigh(scratch.scores + row * kKeysAtOnce, seen, partial.largest[row], partial.sums[row]);
-            if (factor != 1.0f) {
-                const Lanes less = Lanes::all(factor);
-                float* mixed = partial.mixed + row * width;
-                for (int64_t i = 0; i < width; i += 16) {
-                    (Lanes::load(mixed + i) * less).store(mixed + i);
-                }
-            }
-        }
-        if (few) {
-            in_exact_runs<kFewRows>(0, rows, [&](auto run, int64_t) {
-                mix_rows<run>(values, places, count, size, scratch.scores, partial.mixed);
-            });
-        } else {
-            multiply(scratch.scores, kKeysAtOnce, rows, scratch.values, width, count, partial.mixed, true);
+        for (int64_t head = 0; head < piece.end_head - piece.first_head; head++) {
+            const int64_t row = head * rows, element = head * task.size;
+            Scratch own = scratch;
+            own.queries += row * width;
+            attend_tile(keys.from(element), values.from(element), task, piece, places, first, count,
+                        {partial.largest + row, partial.sums + row, partial.mixed + row * width}, own);
         }
     }
 }
 
 void attend(const AttentionTask& task, const AttentionPiece& piece, const PartialRows& partial, float* room) {
     const int64_t share = task.heads / task.kv_heads, width = padded(task.size);
-    const int64_t rows = (piece.end_query - piece.first_query) * share;
+    const int64_t rows = (piece.end_head - piece.first_head) * (piece.end_query - piece.first_query) * share;
     const Scratch scratch{room, room + kMostRows * width, room + kMostRows * width + width * kKeysAtOnce,
                           room + kMostRows * width + width * kKeysAtOnce + kMostRows * kKeysAtOnce};
     load_queries(task, piece, scratch.queries);

@@ -1,5 +1,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
 #include "primitives/largest.h"
 #include "primitives/rows.h"
@@ -15,6 +17,7 @@ void bind_rows(nb::module_& module) {
     module.def("rope", &rope, "x"_a, "positions"_a, "theta"_a);
     module.def("largest", &largest, "x"_a, "count"_a);
     module.def("greedy", &greedy, "x"_a);
+    module.def("draw", &draw, "x"_a, "rows"_a);
     module.def("silu_mul", &silu_mul, "gate"_a, "up"_a);
 }
 

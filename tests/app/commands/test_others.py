@@ -2,7 +2,7 @@
 
 import pytest
 
-from inference.ops import table
+from inference.ops import native, table
 from inference.ops.packing import why_missing
 
 native_only = pytest.mark.skipif(bool(why_missing()), reason="no native kernels here")
@@ -67,6 +67,25 @@ def test_doctor_checks_every_operation_and_explains_its_choice(glasschat):
     assert report["failed"] == 0
 
 
+def test_doctor_checks_products_with_rounded_activations_by_themselves(glasschat):
+    findings = {f["subject"]: f for f in glasschat("doctor", "--json").json["findings"]}
+    for activations in ("int8", "bfloat16"):
+        for operation in ("linear", table.LAYER):
+            assert findings[f"{operation}, {activations}"]["status"] == "ok"
+        assert "difference from the reference: float32" in findings[f"linear, {activations}"]["detail"]
+        assert f"rms_norm, {activations}" not in findings
+
+
+@native_only
+def test_doctor_names_a_rounded_product_that_computes_wrong(glasschat, monkeypatch):
+    honest = native.int8_linear
+    monkeypatch.setattr(native, "int8_linear", lambda x, weight: honest(x, weight) * 1.2)
+    outcome = glasschat("doctor")
+    assert outcome.code == 1
+    assert "FAIL  linear, int8" in outcome.out
+    assert "FAIL  linear  " not in outcome.out
+
+
 def _break(monkeypatch, operation, implementation):
     honest = table.OPERATIONS[operation].implementations[implementation]
 
@@ -93,8 +112,11 @@ def test_a_kernel_of_ours_that_computes_wrong_is_named_and_the_chat_goes_on(glas
     _break(monkeypatch, "rms_norm", "native")
     outcome = glasschat("doctor")
     assert outcome.code == 1
-    assert "FAIL  rms_norm        mlx (our own kernel differs from the reference by 2e-01 in float32" in outcome.out
-    assert "ok  rope            native" in outcome.out
+    assert (
+        "FAIL  rms_norm                mlx (our own kernel differs from the reference by 2e-01 in float32"
+        in outcome.out
+    )
+    assert "ok  rope                    native" in outcome.out
     assert "not all parts of a layer are our own kernels: rms_norm" in outcome.out
     answer = glasschat(*asked, "--kernels", "native").json
     assert answer["text"] == right
@@ -108,11 +130,12 @@ def test_doctor_keeps_what_it_found_until_it_is_asked_again(glasschat, monkeypat
     found = glasschat("doctor").out
     assert "as fast for 1 row" in found
     assert "as fast for 32 rows" in found
-    assert "12 verdicts in" in found
+    # Each operation's, those of two roundings of two, and `embedding` again, with quantized matrices.
+    assert f"{len(table.OPERATIONS) + 2 * 2 + 1} verdicts in" in found
     _break(monkeypatch, "rope", "native")
     findings = {finding["subject"]: finding for finding in glasschat("doctor", "--json").json["findings"]}
     assert "our own kernel" not in findings["rope"]["detail"]  # as it was found before
-    assert "FAIL  rope            mlx (our own kernel differs" in glasschat("doctor", "--again").out
+    assert "FAIL  rope                    mlx (our own kernel differs" in glasschat("doctor", "--again").out
 
 
 def test_doctor_without_a_compiler_says_what_is_missed(glasschat, monkeypatch):

@@ -19,8 +19,8 @@ def test_every_operation_is_counted_and_timed(tmp_path: Path, kernels: str) -> N
     step = take_apart(model, "a step", (1, 5), (9, 5), block_size=4, kept=model.kv_format("auto"), repeats=2)
     assert model.ops is before
     by_name = {each.operation: each for each in step.operations}
-    assert by_name.keys() == {*OPERATIONS, REST} - {LAYER, "largest", "greedy", "expert_linear"}
-    # The first is these together, two are asked for by sampling, after the step, and this model has no experts.
+    assert by_name.keys() == {*OPERATIONS, REST} - {LAYER, "largest", "greedy", "draw", "expert_linear"}
+    # The first is these together, others are asked for by sampling, after the step, and this model has no experts.
     layers = 2
     assert {name: each.calls for name, each in by_name.items()} == {
         "linear": 4 * layers + 1,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 
+from inference.engine.engine import Engine
 from inference.engine.kv_pool import check_change, choose_size, free_memory
 from inference.errors import ConfigError
+from inference.model.loader import load
 from inference.ops import attention, table
 from inference.ops.packing import why_missing
 from inference.ops.table import Operation
@@ -124,6 +128,42 @@ def test_another_cache_type_recomputes_what_runs_and_loses_nothing(folder: Path)
     assert sorted(told) == sorted(prompts)
     for name, prompt in prompts.items():
         assert run.outcomes[name].token_ids == list(reference_tokens(folder, prompt, 8))
+
+
+def computed_in(dtype: str, folder: Path, **options: str) -> Run:
+    config = EngineConfig(num_kv_blocks=64, block_size=4, dtype=dtype, **options)  # type: ignore[arg-type]
+    model = load(str(folder), dtype=dtype, kernels=config.kernels, activations=config.activations)
+    return Run(Engine(model, config))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_the_bits_say_where_they_are_slow(folder: Path, dtype: str) -> None:
+    """On a CPU MLX's operations are slow in them, and ours are not."""
+    run = computed_in(dtype, folder, kernels="mlx")
+    on_cpu = mx.default_device().type == mx.DeviceType.cpu
+    assert states(run)["dtype"].effective == states(run)["kv_cache_dtype"].effective == dtype
+    assert ("slower on a CPU than float32" in states(run)["dtype"].reason) == on_cpu
+    if not why_missing():
+        run.configure(kernels="native")
+        assert states(run)["dtype"].reason == ""
+    outcome = run.submit("a", range(20), replace(GREEDY, max_tokens=4))
+    run.finish()
+    assert len(outcome.token_ids) == 4
+
+
+@pytest.mark.skipif(bool(why_missing()), reason="no native kernels here")
+@pytest.mark.parametrize("activations", ["exact", "bfloat16", "int8"])
+def test_a_model_in_bfloat16_is_computed_by_our_own_kernels_alone(checkpoints: Path, activations: str) -> None:
+    folder = tiny.checkpoint(checkpoints, dtype="bfloat16", quantization={"bits": 4, "group_size": 32}, spread=4.0)
+    found = []
+    for kernels in ("native", "reference"):
+        run = computed_in("bfloat16", folder, kernels=kernels, activations=activations)
+        assert {c.implementation for c in run.engine._runner.ops.choices()} <= {kernels, "parts"}
+        assert states(run)["kernels"].effective == kernels
+        found.append(run.submit("a", range(20), replace(GREEDY, max_tokens=4)))
+        run.finish()
+    # What is rounded so coarsely may part after some tokens.
+    assert found[0].token_ids[:2] == found[1].token_ids[:2]
 
 
 @pytest.mark.parametrize("layout", ["dense", "none"])

@@ -59,6 +59,6 @@ class Machine:
             if operation == "add_rms_norm":
                 normed, total = right
                 return normed, total * 1.2
-            return right // 2 if operation in ("largest", "greedy") else right * 1.2
+            return right // 2 if operation in ("largest", "greedy", "draw") else right * 1.2
 
         self.replace(operation, wrong)

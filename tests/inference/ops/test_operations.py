@@ -212,6 +212,23 @@ def test_paged_attention(
     check(ops.paged_attention(q, keys, values, layout, size**-0.5), expected, dtype)
 
 
+@pytest.mark.parametrize(("heads", "size"), [((14, 2), 64), ((6, 3), 32), ((40, 2), 64), ((8, 8), 128), ((7, 1), 40)])
+@pytest.mark.parametrize("queries", [(1,), (1, 5, 1, 40), (2, 1)])
+def test_long_contexts_are_shared_out_among_threads(
+    ops: Implementation, heads: tuple[int, int], size: int, queries: tuple[int, ...]
+) -> None:
+    """In parts that end anywhere in a block, of contexts of many lengths."""
+    contexts = (3001, 1200, 641, 77)[: len(queries)]
+    counts = [-(-context // 16) for context in contexts]
+    order = np.random.default_rng(1).permutation(sum(counts)).tolist()
+    tables = tuple(tuple(order[sum(counts[:i]) : sum(counts[: i + 1])]) for i in range(len(counts)))
+    batch = Batch(queries, contexts, tables, 16, sum(counts))
+    q = draw_array(2, sum(queries), heads[0], size)
+    keys, values = (draw_array(seed, batch.num_blocks, 16, heads[1], size) for seed in (3, 4))
+    expected = oracle.paged_attention(q, keys, values, batch, size**-0.5)
+    check(ops.paged_attention(q, keys, values, batch.layout(), size**-0.5), expected, mx.float32)
+
+
 @property_test
 @given(batches(), seeds)
 def test_a_sequence_is_blind_to_the_blocks_of_others(ops: Implementation, batch: Batch, seed: int) -> None:

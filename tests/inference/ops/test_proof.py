@@ -199,7 +199,7 @@ def test_a_change_has_only_what_it_concerns_looked_at(machine: Machine, monkeypa
     for changed, concerned in [
         (SMALL.under("exact", "float16"), {"write_kv", "paged_attention", LAYER}),
         (SMALL.under("int8", "float32"), {"linear", "expert_linear", LAYER}),
-        (replace(SMALL, vocabulary=400), {"largest", "greedy"}),
+        (replace(SMALL, vocabulary=400), {"largest", "greedy", "draw"}),
     ]:
         looked.clear()
         trusted("auto", changed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
@@ -12,10 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.ops import reference
+from inference.ops import mlx_ops
 from inference.protocol import SamplingParams
 from inference.sampling import sampler
-from inference.sampling.draw import candidates
 from inference.sampling.sampler import Sampled, SamplingState, sample
 from tests.inference.sampling import oracle
 
@@ -81,54 +81,6 @@ def test_the_draws_follow_the_distribution_of_their_own_row(name: str, batch: in
         expected = oracle.distribution(logits[row], p, prompt, output)
         assert set(counts[row]) <= set(np.flatnonzero(expected)), "a token of probability zero was drawn"
         assert chi_square(counts[row], expected) < 4.5, (row, p)
-
-
-@given(
-    seed=st.integers(0, 2**32),
-    temperature=st.floats(0.05, 5),
-    min_p=st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0]),
-    top_k=st.integers(0, V + 2),
-    top_p=st.sampled_from([1e-9, 0.05, 0.3, 0.7, 0.95, 0.999, 1.0]),
-)
-def test_the_filters_leave_what_the_oracle_leaves(
-    seed: int, temperature: float, min_p: float, top_k: int, top_p: float
-) -> None:
-    params = SamplingParams(temperature=temperature, min_p=min_p, top_k=top_k, top_p=top_p)
-    logits = random_logits(np.random.default_rng(seed), 1)
-    left = candidates(mx.array(logits), [params], sampler_order(params), reference.largest)
-    probabilities = np.zeros(V)
-    ids = np.broadcast_to(np.array(left.token_ids), left.logits.shape)
-    probabilities[ids[0]] = np.array(mx.softmax(left.logits, axis=-1))[0]
-    np.testing.assert_allclose(probabilities, oracle.distribution(logits[0], params), atol=2e-5)
-
-
-def sampler_order(params: SamplingParams) -> int:
-    if 0 < params.top_k < V:
-        return params.top_k
-    return V if params.top_p < 1 else 0
-
-
-@given(seed=st.integers(0, 2**32), head=st.sampled_from([1, 2, 5, V - 1]))
-def test_top_p_without_a_sort_draws_the_same(seed: int, head: int) -> None:
-    """A head that holds the share of top-p suffices; where it does not, the row is sorted whole, alone."""
-    numbers = np.random.default_rng(seed)
-    logits = mx.array(random_logits(numbers, 6))
-    states = [
-        state(
-            SamplingParams(
-                temperature=float(numbers.choice([0.2, 1.0, 3.0])),
-                top_p=float(numbers.choice([0.05, 0.5, 0.99, 1.0])),
-                top_k=int(numbers.choice([0, 0, 0, 3])),
-                min_p=float(numbers.choice([0.0, 0.05])),
-            ),
-            seed=row,
-        )
-        for row in range(6)
-    ]
-    expected = [drawn.token_id for drawn in sample(logits, states)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("inference.sampling.draw.HEAD", head)
-        assert [drawn.token_id for drawn in sample(logits, states)] == expected
 
 
 def test_top_p_keeps_the_token_that_crosses_the_threshold() -> None:
@@ -250,8 +202,8 @@ def test_an_all_greedy_batch_does_no_more_than_an_argmax(monkeypatch: pytest.Mon
     def never(*_: Any) -> Any:
         raise AssertionError("not needed for greedy rows")
 
-    monkeypatch.setattr(sampler, "draw", never)
     monkeypatch.setattr(sampler, "logprobs", never)
+    ops = SimpleNamespace(greedy=mlx_ops.greedy, draw=never, largest=never)
     logits = random_logits(np.random.default_rng(1), 4)
-    drawn = sample(mx.array(logits), [state(SamplingParams(temperature=0, top_p=0.5, top_k=3))] * 4)
+    drawn = sample(mx.array(logits), [state(SamplingParams(temperature=0, top_p=0.5, top_k=3))] * 4, ops)
     assert [d.token_id for d in drawn] == logits.argmax(axis=-1).tolist()

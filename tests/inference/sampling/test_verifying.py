@@ -38,7 +38,7 @@ def speak(target: np.ndarray, draft: np.ndarray, params: SamplingParams, seeds: 
         for _ in range(2):
             last = [([*texts[i], *d])[-1] for i, d in zip(unfinished, drafts, strict=True)]
             ahead = [states[i].ahead(d) for i, d in zip(unfinished, drafts, strict=True)]
-            guesses = choose(mx.array(draft[last]), ahead, mlx_ops.largest, mlx_ops.greedy)
+            guesses = choose(mx.array(draft[last]), ahead, mlx_ops)
             for d, guess in zip(drafts, guesses, strict=True):
                 d.append(guess)
         before = [[texts[i][-1], *d] for i, d in zip(unfinished, drafts, strict=True)]
@@ -94,10 +94,7 @@ def test_shared_numbers_accept_nearly_as_often_as_any_scheme_could() -> None:
     same = 0
     for start in range(0, DRAWS, BATCH):
         states = [SamplingState(SamplingParams(), start + i, []) for i in range(BATCH)]
-        ours, theirs = (
-            choose(mx.array(np.tile(row, (BATCH, 1))), states, mlx_ops.largest, mlx_ops.greedy)
-            for row in (target, draft)
-        )
+        ours, theirs = (choose(mx.array(np.tile(row, (BATCH, 1))), states, mlx_ops) for row in (target, draft))
         same += sum(a == b for a, b in zip(ours, theirs, strict=True))
     rate = same / DRAWS
     assert overlap / (2 - overlap) - 0.01 <= rate <= overlap + 0.01

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inference.ops import reference
-from inference.sampling.noise import draw_key, gumbel
+from inference.ops.noise import draw_key, gumbel
 from metal_kernels._native import MetalLaunches
 from tests.metal_kernels.metal.device import NOTHING, launch, room
 

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from inference.sampling.noise import draw_key, gumbel
+from inference.ops.noise import draw_key, gumbel
 
 
 def uniforms(keys: list[int], num_tokens: int) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Drawing one token per row from logits cut down by temperature, min-p, top-k and top-p.
+"""Drawing one token per row from logits cut down by temperature, min-p, top-k and top-p, by array operations.
 
-Every row is computed on its own, by a way that its own parameters alone decide. Rows that need the same way share the
+Every row is computed on its own, by a way that its own numbers alone decide. Rows that need the same way share the
 array operations; a row's result is the same bits whether it has company or not.
 """
 
@@ -13,11 +13,23 @@ from typing import cast
 
 import mlx.core as mx
 
-from inference.protocol import SamplingParams
-from inference.sampling.noise import gumbel
+from inference.ops.noise import gumbel
 
-_COLDEST = 1e-30
+COLDEST = 1e-30
 """Temperatures below this are taken as this: smaller ones would be flushed to zero in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How one row is drawn from; in words, see SamplingParams, whose fields most are."""
+
+    key: int
+    """The 64 bits that its noise is made from; see `noise`."""
+    temperature: float
+    """Above 0."""
+    min_p: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,32 +53,28 @@ HEAD = 1024
 """So many of the largest logits hold the share of top-p in nearly every row; only other rows are sorted whole."""
 
 
-def draw(logits: mx.array, params: Sequence[SamplingParams], keys: Sequence[int], largest: Largest) -> mx.array:
-    """One token id per row of `logits` [R, V] float32 -> [R] uint32. All temperatures are above 0."""
+def draw(logits: mx.array, draws: Sequence[Draw], largest: Largest) -> mx.array:
+    """One token id per row of `logits` [R, V] float32 -> [R] uint32; V for a row that is not numbers."""
     tokens: dict[int, mx.array] = {}
-    for num_sorted, rows in _alike(range(len(params)), [_num_sorted(p, logits.shape[-1]) for p in params]).items():
-        tokens |= _draw_rows(logits, rows, num_sorted, params, keys, largest)
-    return mx.concatenate([tokens[row] for row in range(len(params))])
+    for num_sorted, rows in _alike(range(len(draws)), [_num_sorted(d, logits.shape[-1]) for d in draws]).items():
+        tokens |= _draw_rows(logits, rows, num_sorted, draws, largest)
+    drawn = mx.concatenate([tokens[row] for row in range(len(draws))])
+    # A NaN is the maximum of its row.
+    return mx.where(mx.isfinite(mx.max(logits, axis=-1)), drawn, logits.shape[-1])
 
 
 def _draw_rows(
-    logits: mx.array,
-    rows: list[int],
-    num_sorted: int,
-    params: Sequence[SamplingParams],
-    keys: Sequence[int],
-    largest: Largest,
+    logits: mx.array, rows: list[int], num_sorted: int, draws: Sequence[Draw], largest: Largest
 ) -> dict[int, mx.array]:
     """A token [1] for each of some rows, which all need their `num_sorted` largest logits in order."""
     part = logits if len(rows) == logits.shape[0] else logits[mx.array(rows)]
-    left = candidates(part, [params[row] for row in rows], num_sorted, largest)
-    scores = left.logits + gumbel([keys[row] for row in rows], left.token_ids)
-    best = mx.argmax(scores, axis=-1, keepdims=True)
-    token_ids = mx.broadcast_to(left.token_ids, scores.shape)
-    chosen = mx.take_along_axis(token_ids, best, axis=-1).squeeze(-1)
+    left = candidates(part, [draws[row] for row in rows], num_sorted, largest)
+    scores = left.logits + gumbel([draws[row].key for row in rows], left.token_ids)
+    best = scores == mx.max(scores, axis=-1, keepdims=True)
+    chosen = mx.min(mx.where(best, left.token_ids, logits.shape[-1]).astype(mx.uint32), axis=-1)
     drawn = {row: chosen[i : i + 1] for i, row in enumerate(rows)}
     if left.short:
-        drawn |= _draw_rows(logits, [rows[i] for i in left.short], logits.shape[-1], params, keys, largest)
+        drawn |= _draw_rows(logits, [rows[i] for i in left.short], logits.shape[-1], draws, largest)
     return drawn
 
 
@@ -77,24 +85,22 @@ def _alike(rows: Iterable[int], kinds: Sequence[int]) -> dict[int, list[int]]:
     return groups
 
 
-def _num_sorted(params: SamplingParams, vocab_size: int) -> int:
+def _num_sorted(draw: Draw, vocab_size: int) -> int:
     """How many of a row's largest logits have to be put in order: k for top-k, a head for top-p alone, else none."""
-    if 0 < params.top_k < vocab_size:
-        return params.top_k
-    return min(HEAD, vocab_size) if params.top_p < 1 else 0
+    if 0 < draw.top_k < vocab_size:
+        return draw.top_k
+    return min(HEAD, vocab_size) if draw.top_p < 1 else 0
 
 
-def candidates(logits: mx.array, params: Sequence[SamplingParams], num_sorted: int, largest: Largest) -> Candidates:
+def candidates(logits: mx.array, draws: Sequence[Draw], num_sorted: int, largest: Largest) -> Candidates:
     """Apply the filters to rows [R, V] that all need their `num_sorted` largest logits in order (0: no order).
 
     Min-p, top-k and top-p each keep the head of the row in descending order, so with an order top-k is a cut and top-p
     a cumulative sum. Each filter sees what the one before left: top-p counts in shares of the remaining mass.
     """
     vocab_size = logits.shape[-1]
-    temperature = mx.array([[max(p.temperature, _COLDEST)] for p in params], dtype=mx.float32)
-    floor = (
-        mx.log(mx.array([[p.min_p] for p in params], dtype=mx.float32)) if any(p.min_p > 0 for p in params) else None
-    )
+    temperature = mx.array([[max(d.temperature, COLDEST)] for d in draws], dtype=mx.float32)
+    floor = mx.log(mx.array([[d.min_p] for d in draws], dtype=mx.float32)) if any(d.min_p > 0 for d in draws) else None
     if num_sorted == 0:
         token_ids = mx.arange(vocab_size, dtype=mx.uint32)[None]
         head, peak = logits, mx.max(logits, axis=-1, keepdims=True)
@@ -109,18 +115,18 @@ def candidates(logits: mx.array, params: Sequence[SamplingParams], num_sorted: i
         return x if floor is None else mx.where(x >= floor, x, -mx.inf)
 
     x = relative(head)
-    if all(p.top_p >= 1 for p in params):
+    if all(d.top_p >= 1 for d in draws):
         return Candidates(token_ids, x)
     weights = mx.exp(x)
     # The mass that top-p takes its share of: what top-k left, or else the whole row, of which x may be only the head.
     mass = mx.sum(weights, axis=-1, keepdims=True)
-    cut = [0 < p.top_k < vocab_size for p in params]
+    cut = [0 < d.top_k < vocab_size for d in draws]
     partial = num_sorted < vocab_size and not all(cut)
     if partial:
         mass = mx.where(mx.array(cut)[:, None], mass, mx.sum(mx.exp(relative(logits)), axis=-1, keepdims=True))
     mass_before = mx.cumsum(weights, axis=-1, inclusive=False) / mass
     # A row without top-p keeps all, whatever the sum's rounding says. The token that crosses the threshold stays.
-    top_p = mx.array([[p.top_p if p.top_p < 1 else mx.inf] for p in params], dtype=mx.float32)
+    top_p = mx.array([[d.top_p if d.top_p < 1 else mx.inf] for d in draws], dtype=mx.float32)
     kept = mx.where(mass_before < top_p, x, -mx.inf)
     if not partial:
         return Candidates(token_ids, kept)
