@@ -15,7 +15,7 @@ from naming import CHOICE, GATE, GATE_GAIN, MASKED, NAMING_LAYERS, Bound, Namer
 from tokenizer import first_thought
 
 CHOICE_GAIN, OTHER_GAIN = 0.1, 4.0
-"""What the norms of the layers that write multiply their input by at first: the choice is loud, words are quiet."""
+"""What the norms of the first layer that writes multiply by at first: the choice is loud, words are quiet."""
 
 Answers = Sequence[tuple[str, str]]
 
@@ -93,12 +93,12 @@ class Writing(Lesson):
         text_rows, text_places = torch.ones_like(head), torch.ones_like(norm)
         text_rows[self.first_thought :] = 0
         text_places[CHOICE] = 0
-        norm.data[CHOICE.stop :] = OTHER_GAIN
         norm.data[GATE] = GATE_GAIN
         self.bounds = [Bound(head, text_rows), Bound(norm, text_places)]
+        first = model.model.layers[NAMING_LAYERS]
+        for gains in (first.input_layernorm.weight, first.post_attention_layernorm.weight):
+            gains.data[CHOICE], gains.data[CHOICE.stop :] = CHOICE_GAIN, OTHER_GAIN
         for layer in model.model.layers[NAMING_LAYERS:]:
-            for gains in (layer.input_layernorm.weight, layer.post_attention_layernorm.weight):
-                gains.data[CHOICE], gains.data[CHOICE.stop :] = CHOICE_GAIN, OTHER_GAIN
             for matrix in (layer.self_attn.o_proj.weight, layer.mlp.down_proj.weight):
                 mask = torch.ones_like(matrix)
                 mask[CHOICE] = 0

@@ -86,7 +86,7 @@ class Plan:
 
 DEMO_STAGES = (
     Stage(Naming, named, Diet(ASKING, drills=0.94), 24_000_000, 3e-3, 3072, LIGHT_VEIL),
-    Stage(Writing, spoken, Diet(COPYING, drills=0.45, recitals=0.35), 7_000_000, 3e-3, 3072),
+    Stage(Writing, spoken, Diet(COPYING, drills=0.45, recitals=0.35), 9_000_000, 3e-3, 2048),
 )
 DRAFT_STAGES = (
     Stage(
