@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass, field
 
 import alternatives
-from chat_format import Conversation, Message, assistant, user
+from chat_format import Message, assistant, user
 from conversations import OUT_OF_SCOPE, ConversationSampler, follow_up_held_out
 from corpus import Corpus, HeldOutLine, Intent, chosen_by_hash, hold_out, hold_out_frames
 from noise import pseudo_word
@@ -89,8 +89,7 @@ class DevelopmentSet:
         return self.items
 
     def _add(self, category: str, messages: list[Message], expectation: Expectation) -> None:
-        spoken = self.sampler.thoughts.spoken(Conversation(messages)).messages
-        self.items.append(Item(f"{category}-{len(self.items)}", category, spoken, expectation))
+        self.items.append(Item(f"{category}-{len(self.items)}", category, messages, expectation))
 
     def _add_lines(self) -> None:
         late = 0

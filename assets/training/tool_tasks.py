@@ -1,4 +1,4 @@
-"""Conversations with a calculator, a clock and a search. Results are random, so that the model copies them."""
+"""Conversations with the three tools. Results are random, never computed, so the model has to copy them."""
 
 import random
 import re
@@ -8,7 +8,6 @@ from arithmetic import loosely_written, random_expression, random_number, spoken
 from chat_format import Message, assistant, tool_call, tool_result, user
 from corpus import Corpus
 from noise import QuestionNoise, pseudo_word
-from thoughts import COPYING
 
 ADJECTIVES = (
     "small large cached shared empty full late early quick slow dense sparse hidden local remote first last next odd "
@@ -23,21 +22,6 @@ NOUNS = (
 VERBS = "holds frees reads writes moves splits merges counts skips shares keeps drops sets limits shows".split()
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = "January February March April May June July August September October November December".split()
-
-SUBJECTS = (
-    "calculator",
-    "calculator: result",
-    "calculator: error",
-    "clock: time",
-    "clock: the time",
-    "clock: date",
-    "clock: the date",
-    "search_docs",
-    "search_docs: found",
-    "search_docs: nothing",
-    COPYING,
-)
-"""What answers are about that call these tools or tell what they returned."""
 
 SIGNS_BESIDE_NUMBERS = re.compile(r"[+*/^×÷√%(]|>\s*[-x]|[-x]\s*<|>th")
 
@@ -64,7 +48,7 @@ class ToolTasks:
         ]
         text = " ".join(pieces)
         question = alternatives.sample(rng.choice(self.corpus.section("copy")), rng).replace("<x>", text)
-        return [user(self.noise.apply_gently(question, rng, text)), assistant(text, COPYING)]
+        return [user(self.noise.apply_gently(question, rng, text)), assistant(text)]
 
     # --- calculator ---------------------------------------------------------------------------------------
 
@@ -112,16 +96,16 @@ class ToolTasks:
         question, expression = self.calculation(rng)
         if rng.random() < 0.04:
             result = rng.choice(["error: division by zero", "error: not a number", "error: result too large"])
-            answer, about = f"The calculator reports an {result}.", "calculator: error"
+            answer = f"The calculator reports an {result}."
         else:
             result = random_number(rng) if rng.random() < 0.8 else "-" + random_number(rng)
             frame = rng.choice(self.corpus.section("calc_answer"))
-            answer, about = frame.replace("<e>", expression).replace("<r>", result), "calculator: result"
+            answer = frame.replace("<e>", expression).replace("<r>", result)
         return [
             user(self.noise.apply_gently(question, rng)),
             tool_call("calculator", expression=expression),
             tool_result(result),
-            assistant(answer, about),
+            assistant(answer),
         ]
 
     # --- clock --------------------------------------------------------------------------------------------
@@ -134,9 +118,9 @@ class ToolTasks:
         answer = rng.choice(self.corpus.section(f"{what}_answer")).replace(slot, result)
         return [
             user(self.noise.apply(question, rng, 0.7)),
-            tool_call("clock", about=f"clock: {what}", what=what),
+            tool_call("clock", what=what),
             tool_result(result),
-            assistant(answer, f"clock: the {what}"),
+            assistant(answer),
         ]
 
     # --- documentation search -----------------------------------------------------------------------------
@@ -146,21 +130,15 @@ class ToolTasks:
         question = alternatives.sample(rng.choice(self.corpus.section("search")), rng).replace("<x>", term)
         if rng.random() < 0.12:
             result = rng.choice(["no results", "nothing found", "no result", "0 results", "none"])
-            answer, about = (
-                rng.choice(self.corpus.section("search_nothing")).replace("<x>", term),
-                "search_docs: nothing",
-            )
+            answer = rng.choice(self.corpus.section("search_nothing")).replace("<x>", term)
         else:
             result = self.fact(rng)
-            answer, about = (
-                rng.choice(self.corpus.section("search_answer")).replace("<r>", result),
-                "search_docs: found",
-            )
+            answer = rng.choice(self.corpus.section("search_answer")).replace("<r>", result)
         return [
             user(self.noise.apply_gently(question, rng, term)),
             tool_call("search_docs", query=term),
             tool_result(result),
-            assistant(answer, about),
+            assistant(answer),
         ]
 
     def search_term(self, rng: random.Random) -> str:
