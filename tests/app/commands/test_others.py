@@ -130,8 +130,8 @@ def test_doctor_keeps_what_it_found_until_it_is_asked_again(glasschat, monkeypat
     found = glasschat("doctor").out
     assert "as fast for 1 row" in found
     assert "as fast for 32 rows" in found
-    # Each operation's, those of two roundings of two, and `embedding` again, with quantized matrices.
-    assert f"{len(table.OPERATIONS) + 2 * 2 + 1} verdicts in" in found
+    # Each operation's, those of two roundings of three, and `embedding` again, with quantized matrices.
+    assert f"{len(table.OPERATIONS) + 2 * 3 + 1} verdicts in" in found
     _break(monkeypatch, "rope", "native")
     findings = {finding["subject"]: finding for finding in glasschat("doctor", "--json").json["findings"]}
     assert "our own kernel" not in findings["rope"]["detail"]  # as it was found before
@@ -153,7 +153,7 @@ def test_doctor_on_a_machine_where_mlx_can_not_compute(glasschat, monkeypatch):
     monkeypatch.setattr("mlx.core.zeros", fail)
     outcome = glasschat("doctor")
     assert outcome.code == 1
-    assert "FAIL  MLX             can't compute here: [metal::load_device] No Metal device available." in outcome.out
+    assert "FAIL  MLX                     can't compute here: [metal::load_device] No Metal device available." in outcome.out
     assert "Traceback" not in outcome.err
 
 
