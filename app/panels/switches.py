@@ -125,6 +125,11 @@ class SwitchesScreen(ModalScreen[None]):
     def on_resize(self, event: Resize) -> None:
         self.query_one(DataTable).styles.max_height = max(LEAST_ROWS, event.size.height - BESIDES)
 
+    def on_screen_resume(self) -> None:
+        # What was measured meanwhile stands here at once.
+        if self._rows:
+            self.refresh_options()
+
     def refresh_options(self) -> None:
         """Show the options as they now stand."""
         rows = options(self._watch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -162,12 +163,16 @@ async def test_a_change_is_measured_with_the_chats_steps_while_one_chats_on(laun
             while rig.engine.running:
                 await rig.run(8)
         assert rig.workspace.measurement is None
-        assert any("kernels auto → reference: 50% slower, with your chats' steps" in n for n in rig.notices())
+        # Coins decide which steps fall to which value, so the figure is near the true 50%, not always the same.
+        found = re.search(r"auto → reference: (\d+)% slower, with your chats' steps", rig.workspace.measured["kernels"])
+        assert found
+        assert 30 <= int(found[1]) <= 70
+        assert any(f"kernels {found[0]}" in notice for notice in rig.notices())
         assert rig.engine.config.kernels == "auto"
         await rig.press("f8")
         rig.app.screen.query_one(DataTable).move_cursor(row=NAMES.index("kernels"))
         await rig.settle()
-        assert "Measured here: auto → reference: 50% slower, with your chats' steps" in rig.screen_text()
+        assert f"Measured here: {found[0]}" in rig.screen_text()
 
 
 async def test_it_can_be_looked_at_again_and_stopped(launch: Launch) -> None:
