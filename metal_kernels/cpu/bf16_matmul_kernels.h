@@ -46,6 +46,14 @@ constexpr int kFewRows = 8;
 constexpr int kRows = 6;
 constexpr int kTiles = 2;
 
+// The next columns of a row. A compiler that sees all rows step together keeps one pointer, and for every row and column
+// of a step an offset from it: more than there are registers, so that it loads them again at every step.
+GLASSCHAT_INLINE inline const uint16_t* stepped(const uint16_t* row, int64_t columns) {
+    row += columns;
+    asm("" : "+r"(row));
+    return row;
+}
+
 template <int Rows>
 GLASSCHAT_INLINE inline void finish_tile(const Bf16Task& task, int64_t tile, int64_t first_row, Lanes (&totals)[Rows]) {
     float results[Rows * kTileRows];
@@ -63,9 +71,12 @@ GLASSCHAT_INLINE inline void multiply_tile(const Bf16Task& task, int64_t tile, i
     const PackedMatrix& matrix = task.matrix;
     const int64_t groups = matrix.groups(), size = matrix.group_size(), stride = task.x.stride;
     const uint8_t *from = matrix.tile(tile), *scales = matrix.tile_scales(tile), *biases = matrix.tile_biases(tile);
-    const uint16_t* x = task.x.elements + first_row * stride;
+    const uint16_t* x[Rows];
     Lanes totals[Rows];
-    unroll<Rows>([&](auto row) GLASSCHAT_INLINE { totals[row] = Lanes::zero(); });
+    unroll<Rows>([&](auto row) GLASSCHAT_INLINE {
+        x[row] = task.x.elements + (first_row + row) * stride;
+        totals[row] = Lanes::zero();
+    });
     for (int64_t group = 0; group < groups; group++) {
         Lanes sums[Rows][kChains];
         unroll<Rows * kChains>([&](auto i) GLASSCHAT_INLINE { sums[i / kChains][i % kChains] = Lanes::zero(); });
@@ -76,11 +87,11 @@ GLASSCHAT_INLINE inline void multiply_tile(const Bf16Task& task, int64_t tile, i
                 const Pairs weights = cell.template pair<pair>();
                 unroll<Rows>([&](auto row) GLASSCHAT_INLINE {
                     Lanes& sum = sums[row][pair % kChains];
-                    sum = plus_pairs(sum, weights, same_pair(x + row * stride + 2 * pair));
+                    sum = plus_pairs(sum, weights, same_pair(x[row] + 2 * pair));
                 });
             });
             from += kCellBytes;
-            x += 2 * Cell::kPairs;
+            unroll<Rows>([&](auto row) GLASSCHAT_INLINE { x[row] = stepped(x[row], 2 * Cell::kPairs); });
         }
         const Lanes scale = load_numbers(scales, matrix.scale_type(), group * kTileRows);
         const Lanes bias = load_numbers(biases, matrix.scale_type(), group * kTileRows);
@@ -130,7 +141,8 @@ GLASSCHAT_INLINE inline void multiply_dense_tile(const Bf16Task& task, int64_t t
 
 void few_rows(const Bf16Task& task, int64_t first_tile, int64_t end_tile) {
     for (int64_t tile = first_tile; tile < end_tile; tile++) {
-        in_runs<kFewRows>(0, task.rows, [&](auto rows, int64_t first_row) GLASSCHAT_INLINE {
+        // Each run reads and unpacks the tile anew.
+        in_exact_runs<kFewRows>(0, task.rows, [&](auto rows, int64_t first_row) GLASSCHAT_INLINE {
             if (task.matrix.format() == Format::q4) {
                 multiply_tile<FourBitPairs, rows>(task, tile, first_row);
             } else if (task.matrix.format() == Format::q8) {

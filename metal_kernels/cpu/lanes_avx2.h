@@ -142,7 +142,8 @@ struct Lanes {
     static __m256 exp_of(__m256 numbers) {
         // Below, the power of two is no normal number any more; the result is 0 to all that is added to it.
         const __m256 lowest = _mm256_set1_ps(-87);
-        const __m256 x = _mm256_max_ps(numbers, lowest);
+        // Of two operands with a NaN among them the second is taken: so a NaN stays one.
+        const __m256 x = _mm256_max_ps(lowest, numbers);
         const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)),
                                          _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
         __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
@@ -153,7 +154,7 @@ struct Lanes {
         }
         const __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
         power = _mm256_mul_ps(power, _mm256_castsi256_ps(exponent));
-        return _mm256_and_ps(power, _mm256_cmp_ps(numbers, lowest, _CMP_GE_OQ));
+        return _mm256_and_ps(power, _mm256_cmp_ps(numbers, lowest, _CMP_NLT_UQ));
     }
 
     static void transpose_square(__m256 (&rows)[8]) {

@@ -70,7 +70,8 @@ struct Lanes {
 
     // e^x = 2^n * e^r with |r| <= ln(2) / 2, where eight terms of the series are exact up to rounding.
     Lanes exp() const {
-        const __m512 x = _mm512_max_ps(lanes, _mm512_set1_ps(-104));
+        // Of two operands with a NaN among them the second is taken: so a NaN stays one.
+        const __m512 x = _mm512_max_ps(_mm512_set1_ps(-104), lanes);
         const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
         __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
         r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);

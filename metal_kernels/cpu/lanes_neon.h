@@ -187,7 +187,7 @@ struct Lanes {
         }
         const int32x4_t exponent = vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23);
         power = vmulq_f32(power, vreinterpretq_f32_s32(exponent));
-        return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(power), vcgeq_f32(numbers, lowest)));
+        return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(power), vcltq_f32(numbers, lowest)));
     }
 
     static void transpose_square(float32x4_t (&rows)[4]) {

@@ -245,6 +245,18 @@ def test_a_sequence_is_blind_to_the_blocks_of_others(ops: Implementation, batch:
     assert np.array_equal(np.array(before[:own]), np.array(after[:own]))
 
 
+@pytest.mark.parametrize("queries", [1, 5, 40])
+def test_a_key_that_is_no_number_is_not_passed_over(ops: Implementation, queries: int) -> None:
+    """An answer without that token would look right: broken weights have to be seen."""
+    batch = Batch((queries,), (60,), ((2, 0, 3, 1),), 16, 4)
+    q = draw_array(1, queries, 4, 8)
+    keys, values = (draw_array(seed, 4, 16, 2, 8) for seed in (2, 3))
+    keys[0, 3, 0, 5] = mx.nan  # its position is 19: all of the queries see it
+    found = oracle.wide(ops.paged_attention(q, keys, values, batch.layout(), 0.3))
+    assert np.isnan(found[:, :2]).all()
+    assert np.isfinite(found[:, 2:]).all()
+
+
 @st.composite
 def neighbours(draw: st.DrawFn) -> list[Weight]:
     """Weights of one input size, of one kind or of several."""

@@ -19,7 +19,7 @@ using glasschat::cpu::Activations;
 using glasschat::cpu::Multiply;
 using glasschat::cpu::PackedMatrix;
 
-constexpr int64_t kRows[] = {1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 24, 25, 37, 60};
+constexpr int64_t kRows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 24, 25, 37, 60};
 
 // Rounds a row of x in place, as a kernel is meant to.
 using Round = void (*)(std::vector<double>& x, const PackedMatrix& matrix);
