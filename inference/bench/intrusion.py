@@ -15,7 +15,8 @@ from inference.protocol import Delta, EngineConfig, Finished, FinishReason, Subm
 
 SESSIONS = 3
 WARM, ALONE = 8, 16
-"""Tokens that each of them gets before the long prompt comes: the first few are not counted."""
+"""Tokens that each of them gets before the long prompt comes, of which the first few are not counted; and as many as
+are counted after it was read."""
 LONG = "long"
 """The name of the prompt that comes."""
 SHIELDED = EngineConfig().decode_slowdown
@@ -29,7 +30,8 @@ class Intrusion:
     """The option in force; 0 for no limit."""
     prompt_tokens: int
     alone: Spread
-    """Median time between two tokens of one session before the prompt came."""
+    """Median time between two tokens of one session without the prompt: midway between that before it came and that
+    after it was read, as the sessions' own contexts have grown meanwhile."""
     beside: Spread
     """The same while it was read."""
     longest: Spread
@@ -80,15 +82,16 @@ def _run(engine: Engine, prompt_tokens: int, avoid: Sequence[int]) -> tuple[floa
         for request in sessions:
             _submit(engine, replace(request, params=replace(request.params, max_tokens=None)), last)
         _gaps(engine, last, WARM * SESSIONS)
-        alone = statistics.median(_gaps(engine, last, ALONE * SESSIONS))
+        before = statistics.median(_gaps(engine, last, ALONE * SESSIONS))
         _submit(engine, prompt, last)
         beside: list[float] = []
-        while True:
+        ttft = None
+        while ttft is None:
             gaps = _step(engine, last)
             ttft = gaps.pop(LONG, None)
             beside += gaps.values()
-            if ttft is not None:
-                return alone, statistics.median(beside), max(beside), ttft
+        after = statistics.median(_gaps(engine, last, ALONE * SESSIONS))
+        return (before + after) / 2, statistics.median(beside), max(beside), ttft
     finally:
         for request_id in (*last, LONG):
             engine.abort(request_id)
@@ -129,7 +132,7 @@ def _step(engine: Engine, last: dict[str, float]) -> dict[str, float]:
                 raise RequestError(event.message)
             case Finished(request_id=name) if name != LONG:
                 raise RequestError(
-                    f"the {SESSIONS} sessions came to the end of their room before the long prompt was read: raise "
+                    f"the {SESSIONS} sessions came to the end of their room before all was measured: raise "
                     "max_model_len, num_kv_blocks or max_num_seqs, or measure a shorter one"
                 )
             case _:

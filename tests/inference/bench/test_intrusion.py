@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ class Watched(Engine):
     """An engine that keeps what it said, and whose steps take a second and another for every ten prompt tokens."""
 
     now = 0.0
+    growth = 0.0
+    """What each step takes longer than the one before."""
 
     def submit(self, command: Any) -> list[Event]:
         return self._kept(super().submit(command))
@@ -37,7 +40,8 @@ class Watched(Engine):
         events = self._kept(super().step())
         record = events[-1]
         assert isinstance(record, StepRecord)
-        self.now += 1 + record.prefill_tokens / 10
+        self.steps_made = getattr(self, "steps_made", 0) + 1
+        self.now += 1 + record.prefill_tokens / 10 + self.growth * self.steps_made
         return events
 
     def perf_counter(self) -> float:
@@ -86,6 +90,18 @@ def test_gaps_and_the_first_token_are_what_the_clock_says(make: Make) -> None:
         (found.ttft, 3 * 3.9 + 2.3),
     ):
         assert asdict(spread) == pytest.approx({"median": value, "low": value, "high": value})
+
+
+def test_what_is_compared_with_has_contexts_as_long(make: Make) -> None:
+    """Decodes take longer while the prompt is read, for they are longer themselves: that is not the prompt's doing."""
+    engine: Any = make()
+    engine.growth = 0.05
+    found = run(engine, 100)
+    records = [event for event in engine.said if isinstance(event, StepRecord)]
+    first, *_, last = [i for i, r in enumerate(records, 1) if any(s.session == LONG for s in r.scheduled)]
+    before = statistics.median(1 + 0.05 * step for step in range(first - 16, first))
+    after = statistics.median(1 + 0.05 * step for step in range(last + 1, last + 17))
+    assert found.alone.median == pytest.approx((before + after) / 2)
 
 
 def test_the_engine_is_left_as_it_was(make: Make) -> None:
