@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -18,15 +18,21 @@ LONGEST_CONVERSATION = 448
 # Learned places are filled up to a multiple of this number, for the same reason.
 PLACES_STEP = 256
 
-# The first tokens of an answer choose it among all others; the rest is soon known by heart.
-CHOOSING_TOKENS = 4
-CHOOSING_WEIGHT = 2.0
-
-# How often a conversation ends early in its last answer, and after how many tokens.
-CUT_SHARE = 0.6
+# Where a conversation ends early in its last answer: after how many tokens.
 CUT_AFTER = (8, 20)
-DRILL_CUT_SHARE = 0.9
 DRILL_CUT_AFTER = (5, 11)
+
+
+@dataclass(frozen=True)
+class Diet:
+    """What is drawn how often: drills by their mixture, answers to be known by heart; the rest are conversations."""
+
+    mixture: Mixture
+    drills: float
+    recitals: float = 0.0
+    cut_drills: float = 0.0
+    """Of the drills that copy nothing, those that end early in their answer."""
+    cut_conversations: float = 0.0
 
 
 @dataclass
@@ -44,9 +50,19 @@ class Batch:
     """Of the targets in the loss; 0 for those that fill up."""
     starts: Tensor
     """The places of the last tokens before the answers."""
-    kinds: Tensor
+    thoughts: Tensor
+    """The tokens that follow the starts."""
     tokens: int
     conversations: int
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        moved = {
+            each.name: value.to(device)
+            for each in fields(self)
+            if isinstance(value := getattr(self, each.name), Tensor)
+        }
+        return replace(self, **moved)
 
 
 Examples = Callable[[random.Random], Example]
@@ -64,32 +80,39 @@ def endless_batches(draw: Examples, rng: random.Random, batch_tokens: int) -> It
             yield _collate(group)
 
 
-def spoken(
-    sampler: ConversationSampler, encoder: ConversationEncoder, mixture: Mixture, drill_share: float
-) -> Examples:
-    """Drills and whole conversations, whose answers are learned word by word."""
+def spoken(sampler: ConversationSampler, encoder: ConversationEncoder, diet: Diet) -> Examples:
+    """Drills, answers to be known by heart, and whole conversations; all are learned word by word."""
 
     def draw(rng: random.Random) -> Example:
-        if rng.random() < drill_share:
-            drill = sampler.drill(rng, mixture)
+        kind = rng.random()
+        if kind < diet.drills:
+            drill = sampler.drill(rng, diet.mixture)
             example = encoder.encode(drill, rng)
             # What is copied is copied to its end; other answers are known by heart after their first words.
-            whole = drill.copies or rng.random() > DRILL_CUT_SHARE
+            whole = drill.copies or rng.random() > diet.cut_drills
             return example if whole else _cut_answer(example, rng, DRILL_CUT_AFTER)
+        if kind < diet.drills + diet.recitals:
+            return encoder.encode(sampler.recital(rng), rng).with_given_thoughts()
         example = encoder.encode(sampler.conversation(rng), rng)
-        return _cut_answer(example, rng, CUT_AFTER) if rng.random() < CUT_SHARE else example
+        return _cut_answer(example, rng, CUT_AFTER) if rng.random() < diet.cut_conversations else example
 
     return draw
 
 
-def named(sampler: ConversationSampler, encoder: ConversationEncoder, mixture: Mixture) -> Examples:
-    """Drills without their last answer, which has only to be named: three times as many questions in the same time."""
-    return lambda rng: encoder.encode(sampler.drill(rng, mixture), rng).question()
+def named(sampler: ConversationSampler, encoder: ConversationEncoder, diet: Diet) -> Examples:
+    """Drills and conversations without their last answer, which has only to be named: many questions in little time."""
+
+    def draw(rng: random.Random) -> Example:
+        if rng.random() < diet.drills:
+            return encoder.encode(sampler.drill(rng, diet.mixture), rng).question()
+        return encoder.encode(sampler.conversation(rng), rng).question()
+
+    return draw
 
 
 def _cut_answer(example: Example, rng: random.Random, cut_after: tuple[int, int]) -> Example:
     """End the last answer early: the time is better spent on more questions."""
-    return example.cut(example.starts[-1][0] + 1 + rng.randint(*cut_after))
+    return example.cut(example.starts[-1] + 2 + rng.randint(*cut_after))
 
 
 def _cut(pool: list[Example], batch_tokens: int) -> Iterator[list[Example]]:
@@ -111,19 +134,17 @@ def _collate(group: list[Example]) -> Batch:
     targets: list[int] = []
     weights: list[float] = []
     starts: list[int] = []
-    kinds: list[int] = []
+    thoughts: list[int] = []
     for row, example in enumerate(group):
         inputs[row, : len(example.ids)] = torch.tensor(example.ids)
-        since_start = CHOOSING_TOKENS
         for place in range(len(example.ids) - 1):
             if not example.learned[place + 1]:
                 continue
-            since_start = since_start + 1 if example.learned[place] else 0
             places.append(row * length + place)
             targets.append(example.ids[place + 1])
-            weights.append(CHOOSING_WEIGHT if since_start < CHOOSING_TOKENS else 1.0)
-        starts += [row * length + place for place, _ in example.starts]
-        kinds += [kind for _, kind in example.starts]
+            weights.append(1.0)
+        starts += [row * length + place for place in example.starts]
+        thoughts += [example.ids[place + 1] for place in example.starts]
     filled = -len(places) % PLACES_STEP
     return Batch(
         inputs,
@@ -131,7 +152,7 @@ def _collate(group: list[Example]) -> Batch:
         torch.tensor(targets + [0] * filled),
         torch.tensor(weights + [0.0] * filled),
         torch.tensor(starts),
-        torch.tensor(kinds),
+        torch.tensor(thoughts),
         sum(len(example.ids) for example in group),
         len(group),
     )

@@ -12,6 +12,7 @@ import grading
 from chat_format import Conversation, Message, assistant, prompt_text, user
 from corpus import Corpus
 from noise import PREFIXES, SUFFIXES
+from thoughts import without_thought
 
 BLIND_FILE = Path(__file__).resolve().parent / "evaluation" / "blind.jsonl"
 
@@ -36,7 +37,8 @@ class BlindItem:
         return last if isinstance(last, str) else str(last["content"])
 
     def grade(self, answer: str) -> bool:
-        """Whether an answer is good."""
+        """Whether an answer is good, whatever its thought."""
+        answer = without_thought(answer)
         if "facts" in self.expect:
             return grading.has_facts(answer, self.expect["facts"])
         if "call" in self.expect:

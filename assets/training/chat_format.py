@@ -14,6 +14,16 @@ DEMO_TOOLS: dict[str, list[str]] = {
     "clock": ["what"],
     "search_docs": ["query"],
 }
+ENGINE_TOOLS: dict[str, list[str]] = {"engine_state": []}
+FILE_TOOLS: dict[str, list[str]] = {
+    "list_files": ["path", "pattern", "deep"],
+    "read_file": ["path", "start", "lines"],
+    "search_files": ["text", "path", "pattern", "ignore_case"],
+    "edit_file": ["path", "old", "new", "everywhere"],
+    "create_file": ["path", "content"],
+    "run_command": ["command", "seconds"],
+    "read_result": ["call_id", "start", "lines"],
+}
 
 
 @dataclass
@@ -40,14 +50,16 @@ def user(text: str) -> Message:
     return {"role": "user", "content": text}
 
 
-def assistant(text: str) -> Message:
-    """An answer in words."""
-    return {"role": "assistant", "content": text}
+def assistant(text: str, about: str = "") -> Message:
+    """An answer in words; `about` names its subject if the text is none of the corpus."""
+    message = {"role": "assistant", "content": text}
+    return {**message, "about": about} if about else message
 
 
-def tool_call(name: str, **arguments: str) -> Message:
-    """An answer that calls a tool."""
-    return {"role": "assistant", "content": "", "tool_calls": [{"name": name, "arguments": arguments}]}
+def tool_call(name: str, about: str = "", **arguments: str) -> Message:
+    """An answer that calls a tool; `about` names more than the tool where that is known at once."""
+    calls = [{"name": name, "arguments": arguments}]
+    return {"role": "assistant", "content": "", "tool_calls": calls, "about": about or name}
 
 
 def tool_result(text: str) -> Message:

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import alternatives
-from chat_format import DEMO_TOOLS, Conversation, Message, assistant, user
+from chat_format import DEMO_TOOLS, ENGINE_TOOLS, FILE_TOOLS, Conversation, Message, assistant, user
 from corpus import Corpus, FollowUp, Intent, chosen_by_hash
 from descriptions import Describer
+from file_tasks import SUBJECTS as FILE_SUBJECTS
+from file_tasks import FileTasks
 from noise import QuestionNoise, pseudo_word
-from tool_tasks import ToolTasks
+from thoughts import ThoughtBook
+from tool_tasks import SUBJECTS as TOOL_SUBJECTS
+from tool_tasks import ToolTasks, calculations
 
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
@@ -29,7 +33,6 @@ OTHER_TOOLS: dict[str, list[str]] = {
     "web_search": ["query"],
     "translate": ["text", "language"],
     "run_python": ["code"],
-    "read_file": ["path"],
     "set_alarm": ["time"],
     "get_stock_price": ["symbol"],
     "play_music": ["song"],
@@ -40,20 +43,22 @@ Mixture = Mapping[str, float]
 """Kinds of questions and how often each is drawn."""
 
 MIXTURE = {
-    "knowledge": 0.605,
+    "knowledge": 0.555,
     "calculator": 0.13,
     "clock": 0.025,
     "search": 0.055,
+    "files": 0.05,
     "copy": 0.05,
     "out_of_scope": 0.135,
 }
 
 DRILL_MIXTURE = {
-    "knowledge": 0.58,
+    "knowledge": 0.53,
     "follow_up": 0.12,
     "calculator": 0.10,
     "clock": 0.02,
     "search": 0.05,
+    "files": 0.05,
     "copy": 0.02,
     "out_of_scope": 0.11,
 }
@@ -61,12 +66,18 @@ DRILL_MIXTURE = {
 # Small talk has few lines with whole sentences as alternatives.
 SMALL_TALK_BOOST = 1.6
 
+# Of the drills with a tool, those that go on to its result where there is one.
+ANSWERED_DRILLS = 0.3
+
+# The share of drills with another exchange before them (and of those, with one more).
+BEFORE_DRILLS = 0.2
+
 TURNS = {1: 0.54, 2: 0.27, 3: 0.13, 4: 0.06}
 
 OUT_OF_SCOPE = "out_of_scope"
 
 # Their answers repeat words of the question.
-COPYING = ("calculator", "search", "copy")
+COPYING = ("calculator", "search", "files", "copy")
 
 
 def follow_up_held_out(key: str, question: str, share: float) -> bool:
@@ -89,6 +100,8 @@ class ConversationSampler:
         self.corpus = corpus
         self.noise = QuestionNoise(noise_level)
         self.tools = ToolTasks(corpus, self.noise)
+        self.files = FileTasks(corpus, self.noise, self.tools)
+        self.thoughts = ThoughtBook(corpus, (*TOOL_SUBJECTS, *FILE_SUBJECTS), calculations(corpus))
         self.held_out_share = held_out_share
         self.known = [i for i in corpus.intents.values() if i.key != OUT_OF_SCOPE]
         self.refusal = corpus.intents.get(OUT_OF_SCOPE)
@@ -96,8 +109,11 @@ class ConversationSampler:
         self.refused_questions = [question for question in refused if "<x>" not in question]
         self.refused_frames = [question for question in refused if "<x>" in question]
         self.drill_weights = [float(sum(drill_ways(intent).values())) for intent in self.known]
+        self.follow_ups = [(intent, follow_up) for intent in self.known for follow_up in intent.follow_ups]
+        self.follow_up_weights = [richness(follow_up.question) for _, follow_up in self.follow_ups]
         self.named = [intent for intent in self.known if intent.named]
         self.describer = Describer(corpus.frames.get("describe", []))
+        self.recitals = self.thoughts.answers()
         self.weights = [intent_weight(intent) for intent in self.known]
 
     def conversation(self, rng: random.Random) -> Conversation:
@@ -106,31 +122,58 @@ class ConversationSampler:
         if rng.random() < 0.25:
             messages.append({"role": "system", "content": rng.choice(SYSTEM_PROMPTS)})
         last: Answered | None = None
-        copies = False
+        kinds: set[str] = set()
         for _ in range(rng.choices(list(TURNS), list(TURNS.values()))[0]):
             kind = rng.choices(list(MIXTURE), list(MIXTURE.values()))[0]
-            copies = copies or kind in COPYING
+            kinds.add(kind)
             if kind == "knowledge":
                 turns, last = self._knowledge_turns(last, rng)
             else:
                 turns, last = self._other_turns(kind, rng), None
             messages += turns
-        return Conversation(messages, self._listed_tools(rng), copies)
+        return self._finished(messages, self._listed_tools(kinds, 0.33, rng), kinds)
+
+    def _finished(self, messages: list[Message], listed: dict[str, list[str]] | None, kinds: set[str]) -> Conversation:
+        """With the thoughts, as the model says it."""
+        copies = any(kind in COPYING for kind in kinds)
+        return self.thoughts.spoken(Conversation(messages, listed, copies))
 
     def drill(self, rng: random.Random, mixture: Mixture = DRILL_MIXTURE) -> Conversation:
-        """One question alone; lines are drawn evenly, so that each of the thousands is met again and again."""
+        """One question; lines are drawn evenly, so that each of the thousands is met again and again."""
         messages: list[Message] = []
         if rng.random() < 0.06:
             messages.append({"role": "system", "content": rng.choice(SYSTEM_PROMPTS)})
+        while rng.random() < BEFORE_DRILLS:
+            messages += self._touched_upon(rng)
         kind = rng.choices(list(mixture), list(mixture.values()))[0]
         if kind == "knowledge":
             messages += self._drilled_question(rng)
         elif kind == "follow_up":
             messages += self._drilled_follow_up(rng)
         else:
-            messages += self._other_turns(kind, rng)[:2]
-        listed = self._listed_tools(rng) if rng.random() < 0.12 else None
-        return Conversation(messages, listed, copies=kind in COPYING)
+            turns = self._other_turns(kind, rng)
+            messages += turns if rng.random() < ANSWERED_DRILLS else turns[:2]
+        return self._finished(messages, self._listed_tools({kind}, 0.04, rng), {kind})
+
+    def _touched_upon(self, rng: random.Random) -> list[Message]:
+        """Any question before the one that counts, with the beginning of its answer."""
+        intent = rng.choices(self.known, self.drill_weights)[0]
+        return [user(self.question(intent, rng)), self._begun(rng.choice(intent.answers), rng)]
+
+    def _begun(self, answer: str, rng: random.Random) -> Message:
+        """An answer, mostly only its first words: what is asked next leans on its thought, and words cost time."""
+        about, kind = self.thoughts.subject(answer), rng.random()
+        if kind < 0.6:
+            answer = " ".join(answer.split(" ")[: rng.randint(2, 8)])
+        elif kind < 0.85:
+            answer = answer.split("\n")[0].split(". ")[0].rstrip(".") + "."
+        return assistant(answer, about)
+
+    def recital(self, rng: random.Random) -> Conversation:
+        """An answer to be known by heart; the question before it is mostly any other, so that the thought decides."""
+        about, text = rng.choice(self.recitals)
+        asked = self.question(rng.choice(self.known), rng)
+        return self._finished([user(asked), assistant(text, about)], None, set())
 
     def _drilled_question(self, rng: random.Random) -> list[Message]:
         intent = rng.choices(self.known, self.drill_weights)[0]
@@ -144,29 +187,40 @@ class ConversationSampler:
 
     def _drilled_follow_up(self, rng: random.Random) -> list[Message]:
         """A question, its answer, and a question that leans on it or changes the topic."""
-        intent = rng.choices(self.known, self.drill_weights)[0]
-        before, answer = user(self.question(intent, rng)), rng.choice(intent.answers)
-        if rng.random() < 0.5:
-            # What a follow-up leans on mostly stands in the first sentence, and the rest costs tokens.
-            answer = answer.split("\n")[0].split(". ")[0].rstrip(".") + "."
         kind = rng.random()
-        if intent.follow_ups and kind < 0.7:
-            follow_up = rng.choice(intent.follow_ups)
+        follow_up = None
+        if kind < 0.75:
+            intent, follow_up = rng.choices(self.follow_ups, self.follow_up_weights)[0]
+        else:
+            intent = rng.choices(self.known, self.drill_weights)[0]
+        begin = [user(self.question(intent, rng)), self._begun(self._leaned_on(intent, rng), rng)]
+        if follow_up:
             asked, reply = self.follow_up_question(intent, follow_up, rng), follow_up.answer
         elif intent.reasons and kind < 0.9:
             asked, reply = self.why_follow_up(rng), rng.choice(intent.reasons)
         else:
             other = rng.choice(self.named)
             asked, reply = self.switch_question(other, rng), rng.choice(other.answers)
-        return [before, assistant(answer), user(asked), assistant(reply)]
+        return [*begin, user(asked), assistant(reply)]
 
-    def _listed_tools(self, rng: random.Random) -> dict[str, list[str]] | None:
-        if rng.random() > 0.33:
+    @staticmethod
+    def _leaned_on(intent: Intent, rng: random.Random) -> str:
+        """What was said before a follow-up: mostly what the thing is, at times a reason or another answer."""
+        others = [*intent.reasons, *(follow_up.answer for follow_up in intent.follow_ups)]
+        return rng.choice(others) if others and rng.random() < 0.25 else rng.choice(intent.answers)
+
+    def _listed_tools(self, kinds: set[str], share: float, rng: random.Random) -> dict[str, list[str]] | None:
+        """The tools that the prompt lists; those of a workspace nearly always where one of them is called."""
+        uses_files = "files" in kinds and rng.random() < 0.9
+        if not uses_files and rng.random() > share:
             return None
-        listed = list(DEMO_TOOLS.items()) if rng.random() < 0.9 else []
-        if rng.random() < 0.3 or not listed:
+        listed = list(DEMO_TOOLS.items()) if uses_files or rng.random() < 0.9 else []
+        if uses_files or rng.random() < 0.3:
+            listed = [tool for tool in listed if tool[0] != "search_docs" or rng.random() < 0.4]
+            listed += [*ENGINE_TOOLS.items(), *FILE_TOOLS.items()]
+        elif rng.random() < 0.3 or not listed:
             listed += rng.sample(list(OTHER_TOOLS.items()), rng.choice([1, 1, 2, 3]))
-        if rng.random() < 0.5:
+        if rng.random() < 0.3:
             rng.shuffle(listed)
         return dict(listed)
 
@@ -175,6 +229,8 @@ class ConversationSampler:
             return self.tools.copy_task(rng)
         if kind == "out_of_scope":
             return self.out_of_scope(rng)
+        if kind == "files":
+            return self.files.conversation(rng)
         return self.tools.conversation(kind, rng)
 
     # --- questions with a known answer --------------------------------------------------------------------
@@ -318,7 +374,7 @@ def drill_ways(intent: Intent) -> dict[str, float]:
         "thing": sum(map(richness, intent.things)),
         "verb": sum(map(richness, intent.verbs)),
         "name": 5 + 1.5 * len(intent.aliases) if intent.named else 0,
-        "why": 7 if intent.named and intent.reasons else 0,
+        "why": 20 if intent.named and intent.reasons else 0,
         "description": 3,
     }
 

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass, field
 
 import alternatives
-from chat_format import Message, assistant, user
+from chat_format import Conversation, Message, assistant, user
 from conversations import OUT_OF_SCOPE, ConversationSampler, follow_up_held_out
 from corpus import Corpus, HeldOutLine, Intent, chosen_by_hash, hold_out, hold_out_frames
 from noise import pseudo_word
@@ -89,7 +89,8 @@ class DevelopmentSet:
         return self.items
 
     def _add(self, category: str, messages: list[Message], expectation: Expectation) -> None:
-        self.items.append(Item(f"{category}-{len(self.items)}", category, messages, expectation))
+        spoken = self.sampler.thoughts.spoken(Conversation(messages)).messages
+        self.items.append(Item(f"{category}-{len(self.items)}", category, spoken, expectation))
 
     def _add_lines(self) -> None:
         late = 0
@@ -161,7 +162,7 @@ class DevelopmentSet:
         # The held-out frames alone, with the other sections as they are.
         self.corpus.frames = {**saved, **{name: held for name, held in self.held.frames.items() if held}}
         for _ in range(CALCULATIONS):
-            question, expression = tasks.calculation(self.rng)
+            question, expression, _ = tasks.calculation(self.rng)
             call = {"name": "calculator", "arguments": {"expression": expression}}
             self._add("calculator", [user(question)], Expectation(call=call))
         for kind, number in (("clock", 12), ("search", 24)):

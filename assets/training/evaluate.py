@@ -21,6 +21,7 @@ import model as models
 from chat_format import Conversation, prompt_text
 from development import DevelopmentSet, Item, known_answers, split_corpus
 from generation import Acceptance, Answer, answer_all, measure_acceptance
+from thoughts import without_thought
 from tokenizer import load_tokenizer
 
 ASSETS_FOLDER = Path(__file__).resolve().parent.parent
@@ -55,13 +56,14 @@ def _percent(grades: list[bool]) -> float:
 def grade_development(item: Item, answer: Answer, known: grading.KnownAnswers) -> bool:
     """Whether an answer to a development item is good."""
     expectation = item.expectation
+    text = without_thought(answer.text)
     if expectation.refusal:
-        return grading.is_refusal(answer.text)
+        return grading.is_refusal(text)
     if expectation.call is not None:
-        return grading.same_call(answer.text, expectation.call)
+        return grading.same_call(text, expectation.call)
     if item.category == "tool answer":
-        return answer.text.strip() in expectation.texts
-    return answer.ended and known.is_one_of(answer.text, expectation.texts)
+        return text.strip() in expectation.texts
+    return answer.ended and known.is_one_of(text, expectation.texts)
 
 
 def evaluate_development(

@@ -17,7 +17,7 @@ EMBEDDING_DEVIATION = 0.02
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a Qwen2 model; all are multiples of 64, so that any quantization group fits."""
+    """The sizes of a Qwen2 model with heads of 64; all are multiples of 64, so that any quantization group fits."""
 
     hidden: int
     layers: int
@@ -26,12 +26,12 @@ class Shape:
     feed_forward: int
 
 
-DEMO_SHAPE = Shape(hidden=256, layers=6, heads=4, kv_heads=2, feed_forward=768)
+HEAD_SIZE = 64
 DRAFT_SHAPE = Shape(hidden=128, layers=2, heads=2, kv_heads=1, feed_forward=256)
 
 
-def build(shape: Shape, tokenizer: Tokenizer) -> Qwen2ForCausalLM:
-    """A model with random weights whose layers, but the first, change nothing yet."""
+def build(shape: Shape, tokenizer: Tokenizer, tied: bool) -> Qwen2ForCausalLM:
+    """A model with random weights whose layers change nothing yet."""
     config = Qwen2Config(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=shape.hidden,
@@ -39,9 +39,10 @@ def build(shape: Shape, tokenizer: Tokenizer) -> Qwen2ForCausalLM:
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.kv_heads,
+        head_dim=HEAD_SIZE,
         max_position_embeddings=MAX_POSITIONS,
         rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         rms_norm_eps=1e-6,
         bos_token_id=None,
         eos_token_id=tokenizer.token_to_id(TURN_END),
@@ -52,25 +53,13 @@ def build(shape: Shape, tokenizer: Tokenizer) -> Qwen2ForCausalLM:
     )
     model = Qwen2ForCausalLM(config)
     torch.nn.init.normal_(model.model.embed_tokens.weight, std=EMBEDDING_DEVIATION)
-    for index, layer in enumerate(model.model.layers):
+    for layer in model.model.layers:
         attention, mlp = layer.self_attn, layer.mlp
         for linear in (attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj):
             torch.nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
         for linear in (attention.o_proj, mlp.down_proj):
-            torch.nn.init.normal_(linear.weight, std=linear.in_features**-0.5 if index == 0 else 0.0)
+            torch.nn.init.zeros_(linear.weight)
     return model
-
-
-def average_first(model: Qwen2ForCausalLM) -> None:
-    """Make the first layer's attention an even average of all words so far, for good: no queries, no keys.
-
-    An attention that may look for single words or places finds those that tell the corpus' lines apart; an average is
-    what holds for wordings that were never seen.
-    """
-    attention = model.model.layers[0].self_attn
-    for parameter in (*attention.q_proj.parameters(), *attention.k_proj.parameters()):
-        torch.nn.init.zeros_(parameter)
-        parameter.requires_grad_(False)
 
 
 def load(folder: Path) -> Qwen2ForCausalLM:

@@ -1,63 +1,232 @@
-"""The second task while a model learns: to name the answer that comes, from the hidden state before its first token.
+"""Naming what is asked: the first two layers, which read the words of the conversation and choose the answer's thought.
 
-Which of 1700 answers a question wants is learned far sooner by few layers than by many, and by one that averages the
-words of the question it is learned for other wordings, too. So the training begins with one layer and takes the others
-in later; those begin as layers that change nothing (`model.build`).
+What is learned from a few thousand lines of text, each met again and again, is easily the lines and not the language.
+So these layers are kept from finding single words to rely on: their attention may look at kinds of tokens (whose turn,
+a thought, a mark) and at places, never at words. What they see of the words is their average over a turn, which holds
+for wordings that were never seen.
+
+They are two layers of a Qwen2 with two liberties, which `assembly.py` takes care of: many of their matrices read or
+write a part of the stream alone, and what they read is multiplied by constants instead of being normalised.
+
+- `WORDS`, the first places of the stream, begin as what is learned of each token.
+- `KINDS`, the others, tell the kind of a token; the embedding has one of them set for each kind of mark, and none for
+  words. The first layer adds whose turn a token is in. Queries and keys are computed from these places alone.
+- The second layer writes to the `NAMED` places, and a thought is read off the `CHOICE` places at the end.
 """
 
-import torch
-from torch import Tensor
-from torch.nn.functional import dropout
-from transformers import Qwen2ForCausalLM
-from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
+from collections.abc import Sequence
 
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn.functional import cross_entropy, linear, silu
+
+from batches import Batch
+from learner import Learner, Losses
+from rotation import rotate, rotations
+from thoughts import CLOSE, OPEN, Answers
+from tokenizer import END_OF_TEXT, TOOL_TAGS, TURN_END, TURN_START, first_thought
+
+HIDDEN, HEADS, KV_HEADS, HEAD_SIZE, FEED_FORWARD = 256, 4, 2, 64, 768
+WORDS, KINDS = slice(0, 224), slice(224, 256)
+NAMED, CHOICE = slice(0, 160), slice(0, 128)
+KIND_VALUE = 0.4
+MARKS = (TURN_START, TURN_END, END_OF_TEXT, *TOOL_TAGS, "system", "user", "assistant", "\n")
+
+FIRST_SHARE, ATTENTION_SHARE, MLP_SHARE = 1 / 8, 1 / 16, 1 / 8
+"""What the outputs of the first layer, and of the second's attention and MLP are multiplied by."""
+FIRST_VOLUME = 32.0
+"""What the first layer multiplies the kinds by before it reads them; the others multiply words and kinds by these."""
+ATTENTION_VOLUMES, MLP_VOLUMES = (30.0, 2.0), (10.0, 1.0)
+CHOICE_VOLUME = 4.0
 MASKED = -1e9
 
 
-class ChoiceHead(torch.nn.Module):
-    """Scores of the answer kinds from hidden states; thrown away after the training."""
+class Attention(torch.nn.Module):
+    """The weights of an attention whose queries and keys read the kinds."""
 
-    def __init__(self, hidden: int, kinds: int) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
+        """Values read `inputs` places, and `outputs` places are written."""
         super().__init__()
-        self.norm = torch.nn.RMSNorm(hidden)
-        self.linear = torch.nn.Linear(hidden, kinds)
+        kinds = KINDS.stop - KINDS.start
+        self.query = torch.nn.Linear(kinds, HEADS * HEAD_SIZE)
+        self.key = torch.nn.Linear(kinds, KV_HEADS * HEAD_SIZE)
+        self.value = torch.nn.Linear(inputs, KV_HEADS * HEAD_SIZE)
+        self.output = torch.nn.Linear(HEADS * HEAD_SIZE, outputs, bias=False)
+        for project in (self.query, self.key):
+            torch.nn.init.normal_(project.weight, std=0.2)
+            torch.nn.init.normal_(project.bias, std=0.3)
+        torch.nn.init.normal_(self.value.weight, std=HIDDEN**-0.5)
+        torch.nn.init.zeros_(self.value.bias)
+        torch.nn.init.normal_(self.output.weight, std=self.output.in_features**-0.5)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Logits [places, kinds] from hidden states [places, hidden]."""
-        return self.linear(self.norm(hidden))
+
+class Namer(Learner):
+    """Computes the thoughts where answers begin."""
+
+    threads = 1
+    """More do not make it faster: its matrices are small."""
+
+    def __init__(self, tokenizer: Tokenizer, answers: Answers = ()) -> None:
+        """`answers` are all that can be named, with their names."""
+        super().__init__()
+        tokens = tokenizer.get_vocab_size()
+        self.first = first_thought(tokenizer)
+        self.register_buffer("kinds", kinds_of_tokens(tokenizer))
+        self.words = torch.nn.Parameter(torch.randn(tokens, WORDS.stop) * 0.02)
+        self.parts = ThoughtParts(tokenizer, answers)
+        self.first_layer = Attention(KINDS.stop - KINDS.start, KINDS.stop - KINDS.start)
+        self.attention = Attention(HIDDEN, NAMED.stop)
+        self.gate = torch.nn.Linear(HIDDEN, FEED_FORWARD, bias=False)
+        self.up = torch.nn.Linear(HIDDEN, FEED_FORWARD, bias=False)
+        self.down = torch.nn.Linear(FEED_FORWARD, NAMED.stop, bias=False)
+        for project in (self.gate, self.up):
+            torch.nn.init.normal_(project.weight, std=HIDDEN**-0.5)
+        torch.nn.init.normal_(self.down.weight, std=FEED_FORWARD**-0.5)
+        # What the norms' weights of a Qwen2 are: they learn as factors of the volumes.
+        self.attention_gain = torch.nn.Parameter(torch.ones(HIDDEN))
+        self.mlp_gain = torch.nn.Parameter(torch.ones(HIDDEN))
+        self.choice_gain = torch.nn.Parameter(torch.ones(CHOICE.stop))
+        self.register_buffer("attention_volume", _volumes(*ATTENTION_VOLUMES))
+        self.register_buffer("mlp_volume", _volumes(*MLP_VOLUMES))
+        self.rows = torch.nn.Parameter(torch.randn(tokens - self.first, CHOICE.stop) * 0.02)
+
+    def states(self, inputs: Tensor, places: Tensor) -> Tensor:
+        """The stream [places, hidden] after both layers. `inputs` are token ids [rows, length]; places count through
+        the flattened rows."""
+        length = inputs.shape[1]
+        turns = rotations(length, HEAD_SIZE, inputs.device)
+        later = torch.ones(length, length, dtype=torch.bool, device=inputs.device).triu(1)
+        kinds = self.kinds[inputs]
+        layer, normed = self.first_layer, kinds * FIRST_VOLUME
+        queries = rotate(_heads(layer.query(normed), HEADS), turns)
+        keys, values = _heads(layer.key(normed), KV_HEADS), _heads(layer.value(normed), KV_HEADS)
+        keys = rotate(keys, turns)
+        queries = queries.unflatten(1, (KV_HEADS, -1))
+        scores = (queries @ keys[:, :, None].mT) * HEAD_SIZE**-0.5
+        weights = scores.masked_fill(later, MASKED).softmax(-1, dtype=torch.float32).to(values.dtype)
+        mixed = (weights @ values[:, :, None]).flatten(1, 2).transpose(1, 2).flatten(2)
+        kinds = kinds + FIRST_SHARE * layer.output(mixed)
+        hidden = torch.cat([self.words[inputs] + self.parts.read(inputs), kinds], -1)
+
+        layer = self.attention
+        rows, columns = places // length, places % length
+        normed = hidden * (self.attention_gain * self.attention_volume)
+        keys, values = _heads(layer.key(normed[..., KINDS]), KV_HEADS), _heads(layer.value(normed), KV_HEADS)
+        keys = rotate(keys, turns)
+        queries = layer.query(normed[rows, columns][:, KINDS]).unflatten(-1, (HEADS, HEAD_SIZE))
+        queries = rotate(queries.transpose(0, 1), turns[:, columns]).transpose(0, 1).unflatten(1, (KV_HEADS, -1))
+        # [places, KV heads, query heads of each, head size] against the keys of the place's row.
+        scores = (queries @ keys[rows].mT) * HEAD_SIZE**-0.5
+        weights = scores.masked_fill(later[columns][:, None, None], MASKED)
+        weights = weights.softmax(-1, dtype=torch.float32).to(values.dtype)
+        state = hidden[rows, columns] + ATTENTION_SHARE * _padded(layer.output((weights @ values[rows]).flatten(1)))
+        normed = state * (self.mlp_gain * self.mlp_volume)
+        return state + MLP_SHARE * _padded(self.down(silu(self.gate(normed)) * self.up(normed)))
+
+    def logits(self, inputs: Tensor, places: Tensor) -> Tensor:
+        """Scores [places, thoughts]."""
+        chosen = self.states(inputs, places)[:, CHOICE] * (self.choice_gain * CHOICE_VOLUME)
+        return linear(chosen, self.rows + self.parts.rows())
+
+    def losses(self, batch: Batch) -> Losses:
+        """Cross entropy of the thoughts that begin the answers."""
+        with torch.autocast(batch.inputs.device.type, dtype=torch.bfloat16):
+            logits = self.logits(batch.inputs, batch.starts)
+        loss = cross_entropy(logits.float(), batch.thoughts - self.first)
+        return Losses(loss, {"naming": loss.item()})
+
+    @torch.no_grad()
+    def embedding(self) -> Tensor:
+        """[tokens, hidden]: what the stream begins with, for each token of the vocabulary."""
+        words = self.words.clone()
+        words[self.first :] += self.parts.read_rows()[1:]
+        return torch.cat([words, self.kinds], 1)
+
+    @torch.no_grad()
+    def head(self) -> Tensor:
+        """[thoughts, choice]."""
+        return self.rows + self.parts.rows()
 
 
-def hidden_at(model: Qwen2ForCausalLM, inputs: Tensor, places: Tensor, layers: int) -> Tensor:
-    """Hidden states [places, hidden] after the first layers, the last of which is computed at the places alone.
+def kinds_of_tokens(tokenizer: Tokenizer) -> Tensor:
+    """[tokens, kinds]: one place for each mark, one for all thoughts, zeros for words."""
+    kinds = torch.zeros(tokenizer.get_vocab_size(), KINDS.stop - KINDS.start)
+    for number, mark in enumerate(MARKS):
+        token = tokenizer.encode(mark).ids
+        if len(token) != 1:
+            raise ValueError(f"{mark!r} is not a token of its own")
+        kinds[token[0], number] = KIND_VALUE
+    kinds[first_thought(tokenizer) :, len(MARKS)] = KIND_VALUE
+    return kinds
 
-    `inputs` are token ids [rows, length]; `places` count through the flattened rows.
+
+def _volumes(words: float, kinds: float) -> Tensor:
+    volumes = torch.full((HIDDEN,), words)
+    volumes[KINDS] = kinds
+    return volumes
+
+
+def _heads(states: Tensor, heads: int) -> Tensor:
+    """[rows, length, heads x size] as [rows, heads, length, size]."""
+    return states.unflatten(-1, (heads, HEAD_SIZE)).transpose(1, 2)
+
+
+def _padded(written: Tensor) -> Tensor:
+    """What is written to the `NAMED` places, as wide as the stream."""
+    return torch.nn.functional.pad(written, (0, HIDDEN - NAMED.stop))
+
+
+class ThoughtParts(torch.nn.Module):
+    """What thoughts have in common: their subject, the words of what is asked about it, and those of the answer.
+
+    "kv cache: why" and "kv cache: is it exact" share the subject, "rope: is it exact" shares the words. Each subject
+    and each word has a vector that is added to the rows of its thoughts, in the head and (subjects alone) in the
+    embedding. So an answer that is seldom asked for is found by its parts.
     """
-    body = model.model
-    length = inputs.shape[1]
-    positions = torch.arange(length, device=inputs.device)
-    hidden = body.embed_tokens(inputs)
-    cosine, sine = body.rotary_emb(hidden, positions[None])
-    mask = torch.full((length, length), MASKED, device=inputs.device).triu(1)[None, None]
-    for layer in body.layers[: layers - 1]:
-        hidden = layer(hidden, attention_mask=mask, position_embeddings=(cosine, sine))
 
-    rows, columns = places // length, places % length
-    layer = body.layers[layers - 1]
-    attention = layer.self_attn
-    normed = layer.input_layernorm(hidden)
-    keys, values = (
-        project(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-        for project in (attention.k_proj, attention.v_proj)
-    )
-    queries = attention.q_proj(normed[rows, columns]).unflatten(-1, (-1, attention.head_dim))
-    _, keys = apply_rotary_pos_emb(keys, keys, cosine, sine)
-    queries, _ = apply_rotary_pos_emb(queries, queries, cosine[0, columns], sine[0, columns])
-    # [places, KV heads, query heads of each, head size] against the keys of the place's row.
-    queries = queries.unflatten(1, (keys.shape[1], -1))
-    scores = queries @ keys[rows].transpose(-1, -2) * attention.scaling
-    scores = scores.masked_fill(positions > columns[:, None, None, None], MASKED)
-    weights = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
-    weights = dropout(weights, attention.attention_dropout, model.training)
-    mixed = (weights @ values[rows]).flatten(1)
-    chosen = hidden[rows, columns] + attention.o_proj(mixed)
-    return chosen + layer.mlp(layer.post_attention_layernorm(chosen))
+    def __init__(self, tokenizer: Tokenizer, answers: Answers) -> None:
+        super().__init__()
+        self.first = first_thought(tokenizer)
+        names = [tokenizer.id_to_token(token) for token in range(self.first, tokenizer.get_vocab_size())]
+        names = [name.removeprefix(OPEN).removesuffix(CLOSE) for name in names]
+        subjects = {name: number for number, name in enumerate(dict.fromkeys(n.partition(": ")[0] for n in names))}
+        self.register_buffer("subject_of", torch.tensor([subjects[n.partition(": ")[0]] for n in names]))
+        wordings = [n.partition(": ")[2].split() for n in names]
+        words = {word: number for number, word in enumerate(dict.fromkeys(w for each in wordings for w in each))}
+        share = torch.zeros(len(names), len(words))
+        for number, wording in enumerate(wordings):
+            for word in wording:
+                share[number, words[word]] = len(wording) ** -0.5
+        self.register_buffer("share", share)
+        self.register_buffer("told", _words_of_answers(tokenizer, names, answers))
+        self.tellings = torch.nn.Parameter(torch.randn(self.told.shape[1], CHOICE.stop) * 0.02)
+        self.subjects = torch.nn.Parameter(torch.randn(len(subjects), CHOICE.stop) * 0.02)
+        self.words = torch.nn.Parameter(torch.randn(len(words), CHOICE.stop) * 0.02)
+        self.read_subjects = torch.nn.Parameter(torch.randn(len(subjects), WORDS.stop) * 0.02)
+
+    def rows(self) -> Tensor:
+        """[thoughts, choice], to be added to those of the head."""
+        return self.subjects[self.subject_of] + self.share @ self.words + self.told @ self.tellings
+
+    def read(self, inputs: Tensor) -> Tensor:
+        """[rows, length, words], to be added to the embedding of the inputs; zero but for thoughts."""
+        return self.read_rows()[(inputs - self.first + 1).clamp(min=0)]
+
+    def read_rows(self) -> Tensor:
+        """[1 + thoughts, words]; the first stands for all other tokens."""
+        rows = self.read_subjects[self.subject_of]
+        return torch.cat([rows.new_zeros(1, rows.shape[1]), rows])
+
+
+def _words_of_answers(tokenizer: Tokenizer, names: Sequence[str], answers: Answers) -> Tensor:
+    """[thoughts, tokens of text]: what each answer is made of, rare tokens weighing more, rows of length one."""
+    numbers = {name: number for number, name in enumerate(names)}
+    counts = torch.zeros(len(names), first_thought(tokenizer))
+    for name, text in answers:
+        for token in tokenizer.encode(text.lower()).ids:
+            counts[numbers[name], token] += 1
+    seen = (counts > 0).sum(0)
+    weights = counts.log1p() * (len(names) / seen.clamp(min=1)).log()
+    weights = weights[:, seen > 1]
+    return weights / weights.norm(dim=1, keepdim=True).clamp(min=1e-6)

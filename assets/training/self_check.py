@@ -5,7 +5,6 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from answer_kinds import AnswerKinds
 from chat_format import Conversation, pieces, prompt_text, tool_schemas
 from conversations import ConversationSampler
 from tokenizer import ConversationEncoder, load_tokenizer
@@ -21,7 +20,7 @@ def check_format(folder: Path, sampler: ConversationSampler, seed: int = 11) -> 
     """Compare texts and token ids of sampled conversations; raises FormatMismatch at the first difference."""
     rng = random.Random(seed)
     reference = AutoTokenizer.from_pretrained(folder)
-    encoder = ConversationEncoder(load_tokenizer(folder), AnswerKinds(sampler.corpus), as_is=True)
+    encoder = ConversationEncoder(load_tokenizer(folder), as_is=True)
     for _ in range(CHECKED_CONVERSATIONS):
         conversation = sampler.conversation(rng)
         ours = "".join(piece.text for piece in pieces(conversation))

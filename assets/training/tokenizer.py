@@ -5,14 +5,14 @@ import random
 import re
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from answer_kinds import AnswerKinds
 from chat_format import TEMPLATE_FILE, Conversation, pieces
 from conversations import ConversationSampler
+from thoughts import CLOSE, OPEN
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIAL_TOKENS = (END_OF_TEXT, TURN_START, TURN_END)
@@ -40,7 +40,7 @@ BPE_DROPOUT = 0.1
 
 
 def train_tokenizer(sampler: ConversationSampler, vocabulary: int, seed: int, conversations: int) -> Tokenizer:
-    """Learn the merges from sampled conversations; added tokens come last, as in Qwen2."""
+    """Learn the merges from sampled conversations; added tokens come last, as in Qwen2, and the thoughts after them."""
     rng = random.Random(seed)
     texts = [spoken_text(sampler.conversation(rng)) for _ in range(conversations)]
     added = len(SPECIAL_TOKENS) + len(TOOL_TAGS)
@@ -49,6 +49,8 @@ def train_tokenizer(sampler: ConversationSampler, vocabulary: int, seed: int, co
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in TOOL_TAGS])
     if tokenizer.get_vocab_size() != vocabulary:
         raise ValueError(f"the corpus gives only {tokenizer.get_vocab_size()} tokens, not {vocabulary}")
+    thoughts = sampler.thoughts.tokens
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in thoughts])
     return tokenizer
 
 
@@ -93,7 +95,7 @@ def spoken_text(conversation: Conversation) -> str:
     text = "\n".join(piece.text for piece in pieces(conversation) if piece.spoken_by != "format")
     for tag in (*SPECIAL_TOKENS, *TOOL_TAGS):
         text = text.replace(tag, "\n")
-    return text
+    return re.sub(f"{OPEN}.*?{CLOSE}", "\n", text)
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
@@ -101,15 +103,15 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     added = {
-        str(tokenizer.token_to_id(text)): {
-            "content": text,
+        str(number): {
+            "content": token.content,
             "lstrip": False,
             "normalized": False,
             "rstrip": False,
             "single_word": False,
-            "special": text in SPECIAL_TOKENS,
+            "special": token.special,
         }
-        for text in (*SPECIAL_TOKENS, *TOOL_TAGS)
+        for number, token in tokenizer.get_added_tokens_decoder().items()
     }
     config = {
         "add_prefix_space": False,
@@ -125,8 +127,14 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         "tokenizer_class": "Qwen2Tokenizer",
         "unk_token": None,
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
     shutil.copyfile(TEMPLATE_FILE, folder / "chat_template.jinja")
+
+
+def first_thought(tokenizer: Tokenizer) -> int:
+    """The id of the first thought; thoughts are the last tokens of the vocabulary."""
+    last_tag: int = tokenizer.token_to_id(TOOL_TAGS[-1])
+    return last_tag + 1
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -148,27 +156,31 @@ class Example:
 
     ids: list[int]
     learned: list[bool]
-    starts: list[tuple[int, int]]
-    """For every answer the place of the last token before it, and the answer's kind."""
+    starts: list[int]
+    """For every answer the place of the last token before it; the one after it is the answer's thought."""
 
     def question(self) -> "Example":
-        """All up to the last token before the last answer; nothing of it is learned as text."""
-        length = self.starts[-1][0] + 1
+        """All up to the thought of the last answer; nothing of it is learned as text."""
+        length = self.starts[-1] + 2
         return Example(self.ids[:length], [False] * length, self.starts)
+
+    def with_given_thoughts(self) -> "Example":
+        """The same, but thoughts are not to be learned: nothing before them tells which they are."""
+        given = {place + 1 for place in self.starts}
+        return replace(self, learned=[learned and place not in given for place, learned in enumerate(self.learned)])
 
     def cut(self, length: int) -> "Example":
         """The first tokens alone."""
-        starts = [(place, kind) for place, kind in self.starts if place < length]
+        starts = [place for place in self.starts if place + 1 < length]
         return Example(self.ids[:length], self.learned[:length], starts)
 
 
 class ConversationEncoder:
     """Turns conversations into token ids and marks what the model has to learn to write."""
 
-    def __init__(self, tokenizer: Tokenizer, kinds: AnswerKinds, as_is: bool = False) -> None:
+    def __init__(self, tokenizer: Tokenizer, as_is: bool = False) -> None:
         """`as_is` leaves questions whole."""
         self.plain = tokenizer
-        self.kinds = kinds
         self.shaken = Tokenizer.from_str(tokenizer.to_str())
         self.shaken.model.dropout = BPE_DROPOUT
         self.as_is = as_is
@@ -177,12 +189,11 @@ class ConversationEncoder:
         self.cache: dict[str, list[int]] = {}
 
     def encode(self, conversation: Conversation, rng: random.Random) -> Example:
-        """Ids, marks and answer kinds of a whole conversation."""
+        """Ids, marks and the beginnings of the answers of a whole conversation."""
         example = Example([], [], [])
-        answers = (message for message in conversation.messages if message["role"] == "assistant")
         for piece in pieces(conversation):
             if piece.learned:
-                example.starts.append((len(example.ids) - 1, self.kinds.kind_of(next(answers))))
+                example.starts.append(len(example.ids) - 1)
             if piece.spoken_by == "user" and not (self.as_is or conversation.copies):
                 piece_ids = self._question(piece.text, rng)
             elif piece.spoken_by == "format":

@@ -1,4 +1,4 @@
-"""Conversations with the three tools. Results are random, never computed, so the model has to copy them."""
+"""Conversations with a calculator, a clock and a search. Results are random, so that the model copies them."""
 
 import random
 import re
@@ -8,6 +8,7 @@ from arithmetic import loosely_written, random_expression, random_number, spoken
 from chat_format import Message, assistant, tool_call, tool_result, user
 from corpus import Corpus
 from noise import QuestionNoise, pseudo_word
+from thoughts import COPYING
 
 ADJECTIVES = (
     "small large cached shared empty full late early quick slow dense sparse hidden local remote first last next odd "
@@ -23,7 +24,34 @@ VERBS = "holds frees reads writes moves splits merges counts skips shares keeps 
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = "January February March April May June July August September October November December".split()
 
+SUBJECTS = (
+    "calculator",
+    "calculator: result",
+    "calculator: error",
+    "clock: time",
+    "clock: the time",
+    "clock: date",
+    "clock: the date",
+    "search_docs",
+    "search_docs: found",
+    "search_docs: nothing",
+    COPYING,
+)
+"""What answers are about that call these tools or tell what they returned."""
+
 SIGNS_BESIDE_NUMBERS = re.compile(r"[+*/^×÷√%(]|>\s*[-x]|[-x]\s*<|>th")
+
+
+def thought_of(form: str) -> str:
+    """Of a calculation of a form such as `<a> * <b>`."""
+    return f"calculator: {re.sub('[<>]', '', form.strip())}"
+
+
+def calculations(corpus: Corpus) -> list[str]:
+    """The thoughts of all forms of the corpus."""
+    forms = [line.partition("=>")[0] for line in corpus.section("calc_op")]
+    forms += [line.partition("=>")[2] for line in corpus.section("calc_words")]
+    return list(dict.fromkeys(map(thought_of, forms)))
 
 
 class ToolTasks:
@@ -48,24 +76,25 @@ class ToolTasks:
         ]
         text = " ".join(pieces)
         question = alternatives.sample(rng.choice(self.corpus.section("copy")), rng).replace("<x>", text)
-        return [user(self.noise.apply_gently(question, rng, text)), assistant(text)]
+        return [user(self.noise.apply_gently(question, rng, text)), assistant(text, COPYING)]
 
     # --- calculator ---------------------------------------------------------------------------------------
 
-    def calculation(self, rng: random.Random) -> tuple[str, str]:
-        """A question and the expression to call the calculator with."""
+    def calculation(self, rng: random.Random) -> tuple[str, str, str]:
+        """A question, the expression to call the calculator with, and the thought: by words, of what form it is."""
         kind = rng.random()
         if kind < 0.25:
-            phrase, _, expression = rng.choice(self.corpus.section("calc_words")).partition("=>")
-            return self._fill_numbers(phrase.strip(), expression.strip(), rng)
+            phrase, _, form = rng.choice(self.corpus.section("calc_words")).partition("=>")
+            return *self._fill_numbers(phrase.strip(), form.strip(), rng), thought_of(form)
         if kind < 0.36:
             expression = random_expression(rng, rng.choice([1, 2, 2, 3]))
-            phrase = loosely_written(expression, rng)
+            phrase, thought = loosely_written(expression, rng), "calculator"
         else:
-            expression, _, phrase = rng.choice(self.corpus.section("calc_op")).partition("=>")
-            phrase, expression = self._fill_numbers(phrase.strip(), expression.strip(), rng)
+            form, _, phrase = rng.choice(self.corpus.section("calc_op")).partition("=>")
+            phrase, expression = self._fill_numbers(phrase.strip(), form.strip(), rng)
+            thought = thought_of(form)
         frame = alternatives.sample(rng.choice(self.corpus.section("calc_ask")), rng)
-        return frame.replace("<e>", phrase), expression
+        return frame.replace("<e>", phrase), expression, thought
 
     def _fill_numbers(self, phrase: str, expression: str, rng: random.Random) -> tuple[str, str]:
         phrase = alternatives.sample(phrase, rng)
@@ -93,19 +122,19 @@ class ToolTasks:
         return digits
 
     def _calculator(self, rng: random.Random) -> list[Message]:
-        question, expression = self.calculation(rng)
+        question, expression, thought = self.calculation(rng)
         if rng.random() < 0.04:
             result = rng.choice(["error: division by zero", "error: not a number", "error: result too large"])
-            answer = f"The calculator reports an {result}."
+            answer, about = f"The calculator reports an {result}.", "calculator: error"
         else:
             result = random_number(rng) if rng.random() < 0.8 else "-" + random_number(rng)
             frame = rng.choice(self.corpus.section("calc_answer"))
-            answer = frame.replace("<e>", expression).replace("<r>", result)
+            answer, about = frame.replace("<e>", expression).replace("<r>", result), "calculator: result"
         return [
             user(self.noise.apply_gently(question, rng)),
-            tool_call("calculator", expression=expression),
+            tool_call("calculator", about=thought, expression=expression),
             tool_result(result),
-            assistant(answer),
+            assistant(answer, about),
         ]
 
     # --- clock --------------------------------------------------------------------------------------------
@@ -118,9 +147,9 @@ class ToolTasks:
         answer = rng.choice(self.corpus.section(f"{what}_answer")).replace(slot, result)
         return [
             user(self.noise.apply(question, rng, 0.7)),
-            tool_call("clock", what=what),
+            tool_call("clock", about=f"clock: {what}", what=what),
             tool_result(result),
-            assistant(answer),
+            assistant(answer, f"clock: the {what}"),
         ]
 
     # --- documentation search -----------------------------------------------------------------------------
@@ -130,15 +159,21 @@ class ToolTasks:
         question = alternatives.sample(rng.choice(self.corpus.section("search")), rng).replace("<x>", term)
         if rng.random() < 0.12:
             result = rng.choice(["no results", "nothing found", "no result", "0 results", "none"])
-            answer = rng.choice(self.corpus.section("search_nothing")).replace("<x>", term)
+            answer, about = (
+                rng.choice(self.corpus.section("search_nothing")).replace("<x>", term),
+                "search_docs: nothing",
+            )
         else:
             result = self.fact(rng)
-            answer = rng.choice(self.corpus.section("search_answer")).replace("<r>", result)
+            answer, about = (
+                rng.choice(self.corpus.section("search_answer")).replace("<r>", result),
+                "search_docs: found",
+            )
         return [
             user(self.noise.apply_gently(question, rng, term)),
             tool_call("search_docs", query=term),
             tool_result(result),
-            assistant(answer),
+            assistant(answer, about),
         ]
 
     def search_term(self, rng: random.Random) -> str:

@@ -1,8 +1,4 @@
-"""The app on a real engine process with the demo model: it computes by itself; it was not trained to use files.
-
-So for reading and editing the model's words are the test's own, and all else is real: the process, the template that
-renders calls and results, the KV cache, the tools, the approval, the store.
-"""
+"""The app on a real engine process with the demo model, which computes, reads a file and edits it by itself."""
 
 from __future__ import annotations
 
@@ -10,45 +6,36 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from app.main import GlasschatApp
 from inference.client import EngineClient
-from inference.protocol import ChatPrompt, Delta, EngineConfig, Event, Finished, SamplingParams, StepRecord, Submit
+from inference.protocol import EngineConfig, Event, Finished, SamplingParams, StepRecord, Submit
 from inference.tools.receipts import CallState
 from tests.app.conftest import Clock, Rig, make_app
-from tests.app.tools.conftest import EDIT, READ, at_rest
 from tests.app.tools.conftest import asking as is_asking
+from tests.app.tools.conftest import at_rest
 
 
-class Speaking(EngineClient):
-    """The engine, but what it says to some questions is given; and all prompts and records are kept."""
+class Watched(EngineClient):
+    """The engine, and all records and endings that it sent."""
 
     def __init__(self, log: Path) -> None:
         super().__init__("demo", EngineConfig(), log_path=log)
-        self.given = {"read notes.md": READ, "change the port to 9090": EDIT}
         self.records: list[StepRecord] = []
         self.finished: list[Finished] = []
-        self._words: dict[str, str] = {}
         self.running: dict[str, Submit] = {}
 
     def submit(self, command: Submit) -> None:
-        assert isinstance(command.prompt, ChatPrompt)
-        if (words := self.given.get(command.prompt.messages[-1].content)) is not None:
-            self._words[command.request_id] = words
         self.running[command.request_id] = command
         super().submit(command)
 
     def drain(self) -> list[Event]:
-        found: list[Event] = []
-        for event in super().drain():
+        found = super().drain()
+        for event in found:
             match event:
-                case Delta(request_id=id) if id in self._words:
-                    text, self._words[id] = self._words[id], ""
-                    event = replace(event, text=text)
                 case StepRecord():
                     self.records.append(event)
                 case Finished():
@@ -56,13 +43,12 @@ class Speaking(EngineClient):
                     self.running.pop(event.request_id, None)
                 case _:
                     pass
-            found.append(event)
         return found
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[tuple[Rig, Speaking]]:
-    link = Speaking(folder / "engine.log")
+async def running(folder: Path) -> AsyncIterator[tuple[Rig, Watched]]:
+    link = Watched(folder / "engine.log")
     app: GlasschatApp = make_app(folder / "data", link, time.monotonic)  # type: ignore[arg-type]
     try:
         async with app.run_test(size=(120, 40)) as pilot:
@@ -106,7 +92,7 @@ async def test_the_demo_model_computes_reads_a_file_and_edits_one_after_a_yes(wo
         assert read.state is CallState.DONE
         assert read.result.startswith("port = 8080")
 
-        await rig.send("change the port to 9090")
+        await rig.send("in notes.md replace 8080 with 9090")
         await until(rig, lambda: is_asking(rig))
         assert (work / "notes.md").read_text().startswith("port = 8080")
         assert "-port = 8080" in rig.screen_text()
@@ -114,4 +100,4 @@ async def test_the_demo_model_computes_reads_a_file_and_edits_one_after_a_yes(wo
         await until(rig, lambda: at_rest(rig))
         assert (work / "notes.md").read_text().startswith("port = 9090")
         assert list(session.receipts.values())[-1].state is CallState.DONE
-        assert "tool_call" not in rig.screen_text()
+        assert not any(markup in rig.screen_text() for markup in ("tool_call", "<think>"))

@@ -1,0 +1,68 @@
+"""Writing what a thought says: a plain Qwen2 that needs nothing of the layers that name but the thought in the text."""
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize, softplus
+from transformers import Qwen2ForCausalLM
+
+import model as models
+from batches import Batch
+from learner import Learner, Losses
+from tokenizer import first_thought
+
+WRITER_SHAPE = models.Shape(hidden=128, layers=4, heads=6, kv_heads=2, feed_forward=768)
+LOUDNESS = 2.0
+"""The length of the rows of the embedding. They are all of the same length, as `assembly.py` needs it."""
+MARGIN = 8.0
+"""How far the gate is to be above or below zero."""
+
+
+class Writer(Learner):
+    """Reads thoughts and writes text, and says by a gate where a thought is to come."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.first_thought = first_thought(tokenizer)
+        self.model = models.build(WRITER_SHAPE, tokenizer, tied=False)
+        self.model.lm_head = torch.nn.Linear(WRITER_SHAPE.hidden, self.first_thought, bias=False)
+        torch.nn.init.normal_(self.model.lm_head.weight, std=models.EMBEDDING_DEVIATION)
+        self.gate = torch.nn.Parameter(torch.zeros(1, WRITER_SHAPE.hidden))
+
+    def embedding(self) -> Tensor:
+        """[tokens, hidden], rows of length `LOUDNESS`."""
+        return normalize(self.model.model.embed_tokens.weight) * LOUDNESS
+
+    def states(self, inputs: Tensor) -> Tensor:
+        """The stream after the last norm [rows, length, hidden], from token ids [rows, length]."""
+        states: Tensor = self.model.model(inputs_embeds=self.embedding()[inputs], use_cache=False).last_hidden_state
+        return states
+
+    def losses(self, batch: Batch) -> Losses:
+        """Cross entropy of the text, and how far the gate is from telling thoughts from text."""
+        with torch.autocast(batch.inputs.device.type, dtype=torch.bfloat16):
+            states = self.states(batch.inputs).flatten(0, 1)
+            logits = self.model.lm_head(states[batch.places])
+        is_text = (batch.targets < self.first_thought) & (batch.weights > 0)
+        by_token = cross_entropy(logits.float(), batch.targets.clamp(max=self.first_thought - 1), reduction="none")
+        writing = by_token[is_text].mean()
+        gate = softplus(MARGIN - states[batch.starts].float() @ self.gate.T).mean()
+        gate = gate + softplus(MARGIN + states[batch.places[is_text]].float() @ self.gate.T).mean()
+        return Losses(writing + 0.1 * gate, {"writing": writing.item(), "gate": gate.item()})
+
+
+class Plain(Learner):
+    """All weights of a plain model at once, as the draft model learns."""
+
+    def __init__(self, shape: models.Shape, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.model: Qwen2ForCausalLM = models.build(shape, tokenizer, tied=True)
+
+    def losses(self, batch: Batch) -> Losses:
+        """Cross entropy of thoughts and text."""
+        with torch.autocast(batch.inputs.device.type, dtype=torch.bfloat16):
+            hidden = self.model.model(batch.inputs, use_cache=False).last_hidden_state.flatten(0, 1)
+            logits = self.model.lm_head(hidden[batch.places])
+        by_token = cross_entropy(logits.float(), batch.targets, reduction="none")
+        loss = (by_token * batch.weights).sum() / batch.weights.sum()
+        return Losses(loss, {"writing": loss.item()})

@@ -1,0 +1,95 @@
+"""The demo model is two learners in one Qwen2, and neither is changed by the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+PROMPT = "<|im_start|>user\nwhat is a block table?<|im_end|>\n<|im_start|>assistant\n"
+MORE = "A list of blocks.<|im_end|>\n<|im_start|>user\nwhy?<|im_end|>\n<|im_start|>assistant\nIt is short."
+
+
+@pytest.fixture(scope="module")
+def learners(tokenizer: Tokenizer) -> Any:
+    """As they might be after some training: no part of them is zero."""
+    from naming import Namer
+    from writing import Writer
+
+    torch.manual_seed(3)
+    namer, writer = Namer(tokenizer).eval(), Writer(tokenizer).eval()
+    for learner in (namer, writer):
+        for parameter in learner.parameters():
+            parameter.data += 0.03 * torch.randn_like(parameter)
+    return namer, writer
+
+
+@pytest.fixture(scope="module")
+def inputs(tokenizer: Tokenizer) -> torch.Tensor:
+    thought = tokenizer.id_to_token(tokenizer.get_vocab_size() - 5)
+    return torch.tensor([tokenizer.encode(PROMPT + thought + MORE).ids])
+
+
+@pytest.fixture(scope="module")
+def start(tokenizer: Tokenizer) -> int:
+    """Of the first answer."""
+    return len(tokenizer.encode(PROMPT).ids) - 1
+
+
+@pytest.fixture(scope="module")
+def demo(learners: Any, tokenizer: Tokenizer, inputs: torch.Tensor, start: int) -> Any:
+    from assembly import assemble
+    from tokenizer import Example
+
+    ids = inputs[0].tolist()
+    return assemble(*learners, tokenizer, [Example(ids, [place > start for place in range(len(ids))], [start])]).eval()
+
+
+@torch.no_grad()
+def test_text_is_written_as_the_writer_alone_writes_it(learners: Any, demo: Any, inputs: torch.Tensor) -> None:
+    namer, writer = learners
+    alone = writer.model.lm_head(writer.states(inputs)).log_softmax(-1)
+    together = demo(inputs).logits[..., : namer.first].log_softmax(-1)
+    assert torch.allclose(together, alone, atol=2e-3 * float(alone.abs().max()))
+
+
+@torch.no_grad()
+def test_thoughts_are_ranked_as_the_namer_alone_ranks_them(
+    learners: Any, demo: Any, inputs: torch.Tensor, start: int
+) -> None:
+    namer, _ = learners
+    alone = namer.logits(inputs, torch.tensor([start]))[0].log_softmax(-1)
+    together = demo(inputs).logits[0, start, namer.first :].log_softmax(-1)
+    assert torch.allclose(together, alone, atol=5e-3 * float(alone.abs().max()))
+
+
+@torch.no_grad()
+def test_text_is_out_of_reach_where_an_answer_begins(
+    demo: Any, learners: Any, inputs: torch.Tensor, start: int
+) -> None:
+    logits, first = demo(inputs).logits[0, start], learners[0].first
+    assert logits[:first].max() < logits[first:].max() - 30
+
+
+@torch.no_grad()
+def test_the_gate_is_common_to_all_thoughts(learners: Any, demo: Any) -> None:
+    from assembly import OF_WRITER
+
+    rows = demo.lm_head.weight[learners[0].first :, OF_WRITER]
+    assert torch.equal(rows, rows[:1].expand_as(rows))
+
+
+def test_the_published_model_has_the_shape_that_is_assembled(tokenizer: Tokenizer) -> None:
+    import json
+
+    from assembly import SHAPE
+
+    from tests.training.conftest import ASSETS
+
+    config = json.loads((ASSETS / "model" / "config.json").read_text())
+    assert config["hidden_size"] == SHAPE.hidden
+    assert config["num_hidden_layers"] == SHAPE.layers
+    assert config["num_key_value_heads"] == SHAPE.kv_heads
+    assert config["vocab_size"] == tokenizer.get_vocab_size()
