@@ -97,9 +97,9 @@ def _see(model: Qwen2ForCausalLM, examples: Sequence[Example]) -> _Seen:
     for example in examples:
         normed = model.model(torch.tensor([example.ids]), use_cache=False).last_hidden_state[0, :, OF_WRITER]
         divisor = caught.pop().pow(2).mean(1).sqrt()
-        followed = [place for place in range(len(example.ids) - 1) if example.learned[place + 1]]
+        followed = {place for place in range(len(example.ids) - 1) if example.learned[place + 1]}
         starts.append(normed[example.starts])
-        text.append(normed[[place for place in followed if place not in set(example.starts)]])
+        text.append(normed[sorted(followed - set(example.starts))])
         divisors.append(divisor[example.starts])
     hook.remove()
     return _Seen(torch.cat(starts), torch.cat(text), float(torch.cat(divisors).mean()))
@@ -115,12 +115,12 @@ def _rows_of_queries() -> Tensor:
     group, wider = naming.HEADS // naming.KV_HEADS, SHAPE.heads // SHAPE.kv_heads
     heads = torch.arange(naming.HEADS)
     heads = heads // group * wider + heads % group
-    return (heads[:, None] * naming.HEAD_SIZE + torch.arange(naming.HEAD_SIZE)).flatten()
+    return (heads[:, None] * models.HEAD_SIZE + torch.arange(models.HEAD_SIZE)).flatten()
 
 
 def _place_namer(model: Qwen2ForCausalLM, namer: Namer) -> None:
     divisor = LOUD * SHAPE.hidden**-0.5
-    queries, keys = _rows_of_queries(), torch.arange(naming.KV_HEADS * naming.HEAD_SIZE)
+    queries, keys = _rows_of_queries(), torch.arange(naming.KV_HEADS * models.HEAD_SIZE)
     first, second = model.model.layers[:NAMING_LAYERS]
     first.input_layernorm.weight[KINDS] = naming.FIRST_VOLUME * divisor
     second.input_layernorm.weight[OF_NAMER] = namer.attention_gain * namer.attention_volume * divisor

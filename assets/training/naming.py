@@ -23,11 +23,12 @@ from torch.nn.functional import cross_entropy, linear, silu
 
 from batches import Batch
 from learner import Learner, Losses
+from model import HEAD_SIZE
 from rotation import rotate, rotations
 from thoughts import CLOSE, OPEN, Answers
 from tokenizer import END_OF_TEXT, TOOL_TAGS, TURN_END, TURN_START, first_thought
 
-HIDDEN, HEADS, KV_HEADS, HEAD_SIZE, FEED_FORWARD = 256, 4, 2, 64, 768
+HIDDEN, HEADS, KV_HEADS, FEED_FORWARD = 256, 4, 2, 768
 WORDS, KINDS = slice(0, 224), slice(224, 256)
 NAMED, CHOICE = slice(0, 160), slice(0, 128)
 KIND_VALUE = 0.4
