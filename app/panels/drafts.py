@@ -67,12 +67,18 @@ def _explained(lines: list[Line], width: int, height: int) -> list[Line]:
 def _decision(decided: Speculation, width: int) -> list[Line]:
     who = _WHO.get(decided.method, decided.method)
     what = f"{_sentence(who)} guesses {decided.depth} ahead" if decided.depth else "No drafts now"
-    head, even = _text(what, "bold", width), f"break-even at {decided.break_even or 'none'}"
+    head, even = _text(what, "bold", width), _break_even(decided)
     if cell_len(line_text(head[-1])) + 3 + len(even) <= width:
         head[-1].append((f" · {even}", "text"))
     else:
         head.append([(even, "text")])
     return [*head, *_text(f"{_sentence(decided.reason)}.", "dim", width)[:2]]
+
+
+def _break_even(decided: Speculation) -> str:
+    if decided.break_even is None:
+        return "break-even not measured"
+    return f"break-even at {decided.break_even or 'none'}"
 
 
 def _places(decided: Speculation, width: int) -> list[Line]:

@@ -221,7 +221,7 @@ class Telemetry:
         current = self._bins[-1]
         current.decode += record.sampled_tokens
         current.prefill += record.prefill_tokens
-        current.drafts += sum(v.drafted for v in record.verified)
+        current.drafts += sum(v.decided for v in record.verified)
         current.accepted += sum(v.accepted for v in record.verified)
         current.steps += 1
         current.seconds += record.phases.total
@@ -290,7 +290,7 @@ class Telemetry:
         if record is not None:
             shares = tuple(_share(s) for s in record.scheduled)
         verified = [v for r in recent for v in r.verified]
-        drafted = sum(v.drafted for v in verified)
+        drafted = sum(v.decided for v in verified)
         return Snapshot(
             step=record.step if record else 0,
             running=sum(v.state in ("PREFILL", "DECODE") for v in live),

@@ -301,7 +301,7 @@ def _read(
         seconds=seconds,
         draft_seconds=sum(record.phases.draft for record in records),
         depths=tuple(each.depth for each in told),
-        reached=tuple(sum(each.drafted > i and each.accepted >= i for each in verified) for i in places),
+        reached=tuple(sum(each.judged > i for each in verified) for i in places),
         accepted=tuple(sum(each.accepted > i for each in verified) for i in places),
         decodes=alone + len(verified),
         gained=alone + sum(each.tokens for each in verified),

@@ -424,7 +424,8 @@ class Engine:
                 events += self._end(generation, reason)
                 break
         if chunk.drafts:
-            self._verified.append(Verified(request.request_id, request.session, chunk.drafts, right, taken))
+            judged = min(taken, chunk.drafts)
+            self._verified.append(Verified(request.request_id, request.session, chunk.drafts, right, judged, taken))
         if reason is None:
             if chunk.drafts:
                 self._scheduler.settle(request)

@@ -22,7 +22,7 @@ from inference.speculation.drafter import CATCH_UP, Choose, Drafter, Text
 from inference.speculation.ngram import NGrams
 
 REMEMBERED = 64
-"""Steps without prefill that are learned from, of those with drafts and of those without."""
+"""Steps that are learned from, of those with drafts and of those without."""
 BEGINNING = 3
 """Steps of either kind before what was measured decides."""
 SHORT = 2
@@ -35,11 +35,14 @@ ANEW = 8
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a step without prefill took."""
+    """What a step with decodes took."""
 
     requests: int
+    """That decoded."""
     features: Features
     seconds: float
+    alone: bool
+    """There was no prefill beside the decodes, of whose time nobody knows a part exactly."""
 
 
 class Speculator:
@@ -83,6 +86,9 @@ class Speculator:
         self._proposed.clear()
         method = config.speculation
         idle = method == "off" or not requests or (method == "draft" and self.problem)
+        if method == "ngram":
+            most = max(self.dictated.values(), default=0) if self.dictated else config.num_speculative_tokens
+            self._proposed = {request.request_id: self._found(request, most) for request in requests}
         depth = 0 if idle else self._decide(method, requests, config)
         for request in requests:
             if self.dictated is not None:
@@ -90,14 +96,17 @@ class Speculator:
             request.wanted_drafts = self._most(method, request, depth)
         return {request.request_id: request.wanted_drafts for request in requests if request.wanted_drafts}
 
+    def _found(self, request: Request, most: int) -> list[int]:
+        """What followed where the request's text ended as it does now."""
+        text = self._texts.setdefault(request.request_id, NGrams())
+        text.extend(request.token_ids(len(text), request.num_tokens))
+        return text.propose(most)
+
     def _most(self, method: str, request: Request, depth: int) -> int:
         if not depth or method == "off":
             return 0
         if method == "ngram":
-            text = self._texts.setdefault(request.request_id, NGrams())
-            text.extend(request.token_ids(len(text), request.num_tokens))
-            self._proposed[request.request_id] = text.propose(depth)
-            return len(self._proposed[request.request_id])
+            return min(depth, len(self._proposed[request.request_id]))
         assert self.drafter is not None
         near = self.drafter.behind(request.request_id, request.num_tokens) <= CATCH_UP
         return depth if near or self.dictated is not None else 0
@@ -106,8 +115,9 @@ class Speculator:
         most = config.num_speculative_tokens
         rates = self._acceptance.setdefault(method, Acceptance()).rates(most)
         self._steps += 1
-        prices = self._prices(requests)
-        found = choose(most, rates, prices) if prices else Depth(most, 0, "")
+        drafting = len(requests) if method == "draft" else max(1, sum(map(bool, self._proposed.values())))
+        prices = self._prices(requests, drafting)
+        found = choose(most, rates, prices) if prices else Depth(most, None, "")
         depth, reason = found.depth, found.reason
         if not config.adaptive_speculation:
             depth, reason = most, "always as many, as asked for"
@@ -123,26 +133,34 @@ class Speculator:
         self._now = Speculation(method, depth, reason, rates, tokens_expected(rates[:depth]), found.break_even)
         return depth
 
-    def _prices(self, requests: Sequence[Request]) -> Prices | None:
+    def _prices(self, requests: Sequence[Request], drafting: int) -> Prices | None:
         """None as long as too little was measured."""
         if len(self._plain) < BEGINNING or len(self._verifying) < BEGINNING:
             return None
         if self._learned is None or self._since >= ANEW or self._learned_for != len(requests):
-            # Twice the rows may take more than twice the time: steps of about as many requests say most.
-            plain, verifying = (
-                [t for t in taken if len(requests) <= 2 * t.requests and t.requests <= 2 * len(requests)]
-                for taken in (self._plain, self._verifying)
-            )
-            if min(len(plain), len(verifying)) < BEGINNING:
-                plain, verifying = list(self._plain), list(self._verifying)
-            self._learned = StepTime.fit([(t.features, t.seconds) for t in (*plain, *verifying)])
+            steps = self._telling(len(requests))
+            self._learned = StepTime.fit([(t.features, t.seconds) for t in steps])
             self._since, self._learned_for = 0, len(requests)
         learned, context = self._learned, sum(r.num_tokens for r in requests) / len(requests)
         return Prices(
             len(requests),
+            drafting,
             lambda tokens: max(1e-9, learned.of((1.0, 0.0, tokens, tokens * context / 1000))),
             lambda depth: depth * self._draft_seconds,
         )
+
+    def _telling(self, requests: int) -> list[Taken]:
+        """The steps that say most: of about as many requests, as twice the rows may take more than twice the time, and
+        without prefill. Where there are too few of them, as when prompts come all the time, the others have to do."""
+        for wanted in (
+            lambda t: t.alone and requests <= 2 * t.requests and t.requests <= 2 * requests,
+            lambda t: t.alone,
+            lambda t: True,
+        ):
+            plain, verifying = (list(filter(wanted, taken)) for taken in (self._plain, self._verifying))
+            if min(len(plain), len(verifying)) >= BEGINNING:
+                break
+        return [*plain, *verifying]
 
     # --- once it is planned ---
 
@@ -190,11 +208,13 @@ class Speculator:
             self.drafter.forget(request_id for request_id, _ in record.finished)
         method = record.config.speculation
         for verified in record.verified:
-            self._acceptance.setdefault(method, Acceptance()).observe(verified.drafted, verified.accepted)
-        if record.scheduled and not any(s.is_prefill for s in record.scheduled):
-            step = features((s.num_tokens, s.num_computed, False) for s in record.scheduled)
+            self._acceptance.setdefault(method, Acceptance()).observe(verified.judged, verified.accepted)
+        decoding = sum(not s.is_prefill for s in record.scheduled)
+        if decoding:
+            step = features((s.num_tokens, s.num_computed, s.is_prefill) for s in record.scheduled)
             seconds = record.phases.total - record.phases.draft
-            (self._verifying if record.verified else self._plain).append(Taken(len(record.scheduled), step, seconds))
+            taken = Taken(decoding, step, seconds, decoding == len(record.scheduled))
+            (self._verifying if record.verified else self._plain).append(taken)
             self._since += 1
             deepest = max((v.drafted for v in record.verified), default=0)
             if deepest and method == "draft" and self._in_step:

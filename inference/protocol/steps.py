@@ -95,8 +95,16 @@ class Verified:
     drafted: int
     accepted: int
     """The first so many."""
+    judged: int
+    """Those that were compared with the model's own: the accepted ones and the first wrong one. What was drafted behind
+    the answer's end is neither right nor wrong."""
     tokens: int
     """That the request got: one more than were accepted, unless it ended with one of these."""
+
+    @property
+    def decided(self) -> int:
+        """Drafted tokens that were accepted, or came to nothing by a wrong one: not those behind the answer's end."""
+        return self.drafted if self.judged > self.accepted else self.judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +121,9 @@ class Speculation:
     """By place in a draft: how often the token there is accepted, if all before it are."""
     tokens_per_verification: float
     """Expected of the depth that was asked for; 1 without drafts."""
-    break_even: int
-    """The largest depth that costs no more time than it saves, of those that are allowed; 0 if none does."""
+    break_even: int | None
+    """The largest depth that costs no more time than it saves, of those that are allowed; 0 if none does, None as long
+    as too little was measured to say."""
 
 
 @dataclass(frozen=True, slots=True)

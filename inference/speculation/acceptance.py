@@ -17,12 +17,12 @@ class Acceptance:
         self._reached: list[float] = []
         self._accepted: list[float] = []
 
-    def observe(self, drafted: int, accepted: int) -> None:
-        """One request's draft was verified: its first `accepted` tokens were right, and the next, if any, was not."""
-        places = max(len(self._reached), drafted)
+    def observe(self, judged: int, accepted: int) -> None:
+        """Of one request's draft the first `judged` tokens were compared; the first `accepted` of them were right."""
+        places = max(len(self._reached), judged)
         self._reached += [0.0] * (places - len(self._reached))
         self._accepted += [0.0] * (places - len(self._accepted))
-        for place in range(drafted if accepted == drafted else accepted + 1):
+        for place in range(judged):
             fade = 1 - 1 / MEMORY
             self._reached[place] = self._reached[place] * fade + 1
             self._accepted[place] = self._accepted[place] * fade + (place < accepted)

@@ -22,6 +22,8 @@ class Prices:
 
     requests: int
     """That decode, and so can have drafts."""
+    drafting: int
+    """Of these, those for which there is something to draft: an n-gram is not found in every text."""
     step: Callable[[int], float]
     """The step, by the number of tokens of those requests together."""
     draft: Callable[[int], float]
@@ -33,8 +35,8 @@ class Depth:
     """A choice, and what it was made by."""
 
     depth: int
-    break_even: int
-    """The largest that is no slower than none."""
+    break_even: int | None
+    """The largest that is no slower than none; None where nothing was measured yet."""
     reason: str
 
 
@@ -47,8 +49,11 @@ def choose(most: int, rates: Sequence[float], prices: Prices) -> Depth:
 
     def verdict(depth: int) -> str:
         dearer = _seconds(depth, prices) / _seconds(0, prices)
-        return (
+        given = (
             f"{1 + depth} tokens take {dearer:.1f} times as long as one and give {tokens_expected(rates[:depth]):.1f}"
+        )
+        return given + (
+            f", drafting for {prices.drafting} of {prices.requests}" if prices.drafting < prices.requests else ""
         )
 
     if not best:
@@ -59,8 +64,9 @@ def choose(most: int, rates: Sequence[float], prices: Prices) -> Depth:
 
 
 def _seconds(depth: int, prices: Prices) -> float:
-    return prices.step(prices.requests * (1 + depth)) + (prices.draft(depth) if depth else 0.0)
+    return prices.step(prices.requests + prices.drafting * depth) + (prices.draft(depth) if depth else 0.0)
 
 
 def _tokens_per_second(depth: int, rates: Sequence[float], prices: Prices) -> float:
-    return prices.requests * tokens_expected(rates[:depth]) / _seconds(depth, prices)
+    gained = prices.drafting * (tokens_expected(rates[:depth]) - 1)
+    return (prices.requests + gained) / _seconds(depth, prices)

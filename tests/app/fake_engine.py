@@ -336,7 +336,7 @@ class FakeEngine:
             right = accepted(request.output, drafts)
             request.computed += given + right
             if drafts:
-                verified.append(Verified(id, session, drafts, right, right + 1))
+                verified.append(Verified(id, session, drafts, right, min(drafts, right + 1), right + 1))
             for token in range(right + 1) if samples and request.output < most else ():
                 text = request.answer[request.output]
                 self.events.append(Delta(id, text, (request.output,), drafted=token < right))

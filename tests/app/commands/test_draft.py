@@ -83,3 +83,19 @@ def test_a_wrong_value_is_refused(glasschat, model):
         outcome = glasschat("run", "--model", model, *ASKED, flag, value)
         assert outcome.code == 2
         assert words in outcome.err
+
+
+def test_bench_compares_the_ways_of_drafting(glasschat, model, draft):
+    measured = ("--compare-speculation", "--concurrency", "1,2", "--gen-tokens", 6, "--runs", 1)
+    outcome = glasschat("bench", "--model", model, "--draft", draft, *measured)
+    assert outcome.code == 0, outcome.err
+    for title in ("1 session, temperature 0:", "2 sessions, temperature 0.8:"):
+        assert title in outcome.out
+    assert outcome.out.count("draft, always 4") == 4
+    told = glasschat("bench", "--model", model, "--draft", draft, *measured, "--json").json
+    assert {(row["sessions"], row["temperature"]) for row in told["results"]} == {
+        (1, 0.0),
+        (1, 0.8),
+        (2, 0.0),
+        (2, 0.8),
+    }

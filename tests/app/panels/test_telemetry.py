@@ -185,7 +185,7 @@ def test_a_snapshot_does_not_change_afterwards() -> None:
 def verified(step: int, drafted: int, accepted: int, speculation: Speculation | None = None) -> StepRecord:
     """A step in which one request had drafts."""
     chunk = Scheduled("a", "session a", 1 + drafted, 10, False, True, drafted)
-    verdict = Verified("a", "session a", drafted, accepted, accepted + 1)
+    verdict = Verified("a", "session a", drafted, accepted, min(accepted + 1, drafted), accepted + 1)
     return replace(
         record(step, (), (chunk,)),
         verified=(verdict,),

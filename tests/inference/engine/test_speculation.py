@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,46 @@ def test_every_request_ends_as_it_would_without_drafts(
         assert [p.token_id for p in found.logprobs] == [p.token_id for p in expected.logprobs]
         ours, theirs = ([p.logprob for p in o.logprobs] for o in (found, expected))
         assert np.allclose(ours, theirs, atol=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_interruptions_and_switches_in_the_middle_change_no_token(
+    folder: Path, draft: Path, data: st.DataObject
+) -> None:
+    """Drawn at any temperature: requests that are aborted got the beginning of what they would have got."""
+    requests = {str(i): r for i, r in enumerate(data.draw(st.lists(any_request(), min_size=2, max_size=6)))}
+    plain = run(engine(folder), requests)
+    driven = Run(engine(folder, draft, num_kv_blocks=14 + data.draw(st.integers(0, 12)), **ALWAYS))
+    at: dict[int, list[Any]] = {}
+    steps = st.integers(1, 20)
+    for request_id in data.draw(st.lists(st.sampled_from(sorted(requests)), max_size=2, unique=True)):
+        at.setdefault(data.draw(steps), []).append(lambda r=request_id: driven.abort(r))
+    for method in data.draw(st.lists(st.sampled_from(["off", "draft", "ngram"]), max_size=3)):
+        at.setdefault(data.draw(steps), []).append(lambda m=method: driven.configure(speculation=m))
+    for request_id, (prompt, params) in requests.items():
+        driven.submit(request_id, prompt, params)
+    driven.finish(at)
+    for request_id, expected in plain.outcomes.items():
+        found = driven.outcomes[request_id]
+        if found.reason is FinishReason.ABORTED:
+            assert found.token_ids == expected.token_ids[: len(found.token_ids)]
+        else:
+            assert (found.token_ids, found.text, found.reason) == (expected.token_ids, expected.text, expected.reason)
+
+
+def test_a_request_that_has_to_go_while_drafts_are_made_for_it_comes_back_to_the_same_words(folder: Path) -> None:
+    requests = {str(i): (PROMPTS[2], replace(greedy(40), temperature=1.0, seed=i)) for i in range(4)}
+    plain = run(engine(folder), requests)
+    driven = run(engine(folder, folder, num_kv_blocks=26, **ALWAYS), requests)
+    had_drafts: set[str] = set()
+    gone: set[str] = set()
+    for record in driven.records:
+        gone |= had_drafts & set(record.preempted)
+        had_drafts |= {v.request_id for v in record.verified}
+    assert gone, "the pool has room for two of them at their end"
+    assert {v.request_id for r in driven.records[-20:] for v in r.verified} & gone, "and drafts are made for it again"
+    assert [o.token_ids for o in driven.outcomes.values()] == [o.token_ids for o in plain.outcomes.values()]
 
 
 @pytest.mark.parametrize("kernels", ["native", "mlx", "reference"])
@@ -166,6 +207,9 @@ def test_an_end_of_text_within_a_draft_ends_the_request_there(folder: Path) -> N
     assert [o.token_ids for o in driven.outcomes.values()] == [o.token_ids for o in plain.outcomes.values()]
     cut = [v for record in driven.records for v in record.verified if v.tokens == v.accepted]
     assert cut, "one of them ends with a token that was drafted"
+    assert all(v.judged == v.decided == v.accepted for v in cut), "what was drafted behind the end is no mistake"
+    rest = [v for record in driven.records for v in record.verified if v not in cut]
+    assert all(v.judged == min(v.accepted + 1, v.drafted) and v.decided == v.drafted for v in rest)
 
 
 def test_each_delta_says_whether_its_token_was_drafted(folder: Path, draft: Path) -> None:
@@ -258,6 +302,13 @@ def test_a_model_with_other_tokens_or_another_end_is_refused_with_the_reason(fol
     other_end = tiny.checkpoint(tmp_path, tie_word_embeddings=False, eos_token_id=5)
     with pytest.raises(ModelError, match=r"can't draft for .*: it ends its texts with token 5, 297, 299"):
         start(str(folder), EngineConfig(num_kv_blocks=16, draft=str(other_end)))
+
+    more = tiny.perturbed(folder, 0.2)
+    state = json.loads((more / "tokenizer.json").read_text())
+    extra = {**state["added_tokens"][-1], "id": tiny.TOKENIZER_SIZE, "content": "<extra>"}
+    (more / "tokenizer.json").write_text(json.dumps(state | {"added_tokens": [*state["added_tokens"], extra]}))
+    with pytest.raises(ModelError, match=r"can't draft for .*: it has 301 tokens, and .* has 300"):
+        start(str(folder), EngineConfig(num_kv_blocks=16, draft=str(more)))
 
     other_tokens = tiny.perturbed(folder, 0.3)
     text = (other_tokens / "tokenizer.json").read_text()
