@@ -79,6 +79,12 @@ def test_no_drafts_for_now_is_explained() -> None:
     assert "no verification in the last 2 s" in text
 
 
+def test_a_break_even_that_nobody_knows_yet_is_not_called_none() -> None:
+    decided = replace(DECIDED, reason="always as many, as asked for", break_even=None)
+    text = " ".join(text_of(drafts.draw(replace(BUSY, drafting=Drafting(decided)), options("draft"), 60, 9)).split())
+    assert "break-even not measured" in text
+
+
 @pytest.mark.parametrize(
     ("state", "words"),
     [
