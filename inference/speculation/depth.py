@@ -49,12 +49,9 @@ def choose(most: int, rates: Sequence[float], prices: Prices) -> Depth:
 
     def verdict(depth: int) -> str:
         dearer = _seconds(depth, prices) / _seconds(0, prices)
-        given = (
-            f"{1 + depth} tokens take {dearer:.1f} times as long as one and give {tokens_expected(rates[:depth]):.1f}"
-        )
-        return given + (
-            f", drafting for {prices.drafting} of {prices.requests}" if prices.drafting < prices.requests else ""
-        )
+        given = tokens_expected(rates[:depth])
+        some = f", drafting for {prices.drafting} of {prices.requests}" if prices.drafting < prices.requests else ""
+        return f"{1 + depth} tokens take {dearer:.1f} times as long as one and give {given:.1f}{some}"
 
     if not best:
         return Depth(0, break_even, f"it would cost more than it gives: {verdict(most)}")
