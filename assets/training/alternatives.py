@@ -86,6 +86,7 @@ def tidy(text: str) -> str:
     return re.sub(r" +([?!.,;:])(?=\s|$)", r"\1", re.sub(r" {2,}", " ", text)).strip()
 
 
+@lru_cache(maxsize=100_000)
 def count(text: str) -> int:
     """How many phrases the alternatives make."""
     return _count(parse(text))

@@ -9,8 +9,8 @@ They are two layers of a Qwen2 with two liberties, which `assembly.py` takes car
 write a part of the stream alone, and what they read is multiplied by constants instead of being normalised.
 
 - `WORDS`, the first places of the stream, begin as what is learned of each token.
-- `KINDS`, the others, tell the kind of a token; the embedding has one of them set for each kind of mark, and none for
-  words. The first layer adds whose turn a token is in. Queries and keys are computed from these places alone.
+- `KINDS`, the others, tell the kind of a token; the embedding has one of them set for each kind of mark and for digits, and
+  none for words. The first layer adds whose turn a token is in. Queries and keys are computed from these places alone.
 - The second layer writes to the `NAMED` places, and a thought is read off the `CHOICE` places at the end.
 """
 
@@ -25,6 +25,7 @@ from batches import Batch
 from learner import Learner, Losses
 from model import HEAD_SIZE
 from rotation import rotate, rotations
+from spelling import Spelling
 from thoughts import CLOSE, OPEN, Answers
 from tokenizer import END_OF_TEXT, TOOL_TAGS, TURN_END, TURN_START, first_thought
 
@@ -75,6 +76,7 @@ class Namer(Learner):
         self.first = first_thought(tokenizer)
         self.register_buffer("kinds", kinds_of_tokens(tokenizer))
         self.words = torch.nn.Parameter(torch.randn(tokens, WORDS.stop) * 0.02)
+        self.spelling = Spelling.of(tokenizer, self.first, WORDS.stop)
         self.parts = ThoughtParts(tokenizer, answers)
         self.first_layer = Attention(KINDS.stop - KINDS.start, KINDS.stop - KINDS.start)
         self.attention = Attention(HIDDEN, NAMED.stop)
@@ -108,7 +110,7 @@ class Namer(Learner):
         weights = scores.masked_fill(later, MASKED).softmax(-1, dtype=torch.float32).to(values.dtype)
         mixed = (weights @ values[:, :, None]).flatten(1, 2).transpose(1, 2).flatten(2)
         kinds = kinds + FIRST_SHARE * layer.output(mixed)
-        hidden = torch.cat([self.words[inputs] + self.parts.read(inputs), kinds], -1)
+        hidden = torch.cat([self.embedded()[inputs], kinds], -1)
 
         layer = self.attention
         rows, columns = places // length, places % length
@@ -125,6 +127,10 @@ class Namer(Learner):
         normed = state * (self.mlp_gain * self.mlp_volume)
         return state + MLP_SHARE * _padded(self.down(silu(self.gate(normed)) * self.up(normed)))
 
+    def embedded(self) -> Tensor:
+        """[tokens, words]: what of each token is known at first, by itself, its letters or its subject."""
+        return self.words + torch.cat([self.spelling(), self.parts.read_rows()])
+
     def logits(self, inputs: Tensor, places: Tensor) -> Tensor:
         """Scores [places, thoughts]."""
         chosen = self.states(inputs, places)[:, CHOICE] * (self.choice_gain * CHOICE_VOLUME)
@@ -140,9 +146,7 @@ class Namer(Learner):
     @torch.no_grad()
     def embedding(self) -> Tensor:
         """[tokens, hidden]: what the stream begins with, for each token of the vocabulary."""
-        words = self.words.clone()
-        words[self.first :] += self.parts.read_rows()[1:]
-        return torch.cat([words, self.kinds], 1)
+        return torch.cat([self.embedded(), self.kinds], 1)
 
     @torch.no_grad()
     def head(self) -> Tensor:
@@ -151,7 +155,10 @@ class Namer(Learner):
 
 
 def kinds_of_tokens(tokenizer: Tokenizer) -> Tensor:
-    """[tokens, kinds]: one place for each mark, one for all thoughts, zeros for words."""
+    """[tokens, kinds]: one place for each mark, one for all thoughts, one for the digits, zeros for words.
+
+    With the digits told apart, the words beside numbers can be looked at: "take 5 from 20", "5 minutes in hours".
+    """
     kinds = torch.zeros(tokenizer.get_vocab_size(), KINDS.stop - KINDS.start)
     for number, mark in enumerate(MARKS):
         token = tokenizer.encode(mark).ids
@@ -159,6 +166,8 @@ def kinds_of_tokens(tokenizer: Tokenizer) -> Tensor:
             raise ValueError(f"{mark!r} is not a token of its own")
         kinds[token[0], number] = KIND_VALUE
     kinds[first_thought(tokenizer) :, len(MARKS)] = KIND_VALUE
+    digits = [tokenizer.token_to_id(digit) for digit in "0123456789"]
+    kinds[digits, len(MARKS) + 1] = KIND_VALUE
     return kinds
 
 
@@ -188,8 +197,7 @@ class ThoughtParts(torch.nn.Module):
 
     def __init__(self, tokenizer: Tokenizer, answers: Answers) -> None:
         super().__init__()
-        self.first = first_thought(tokenizer)
-        names = [tokenizer.id_to_token(token) for token in range(self.first, tokenizer.get_vocab_size())]
+        names = [tokenizer.id_to_token(token) for token in range(first_thought(tokenizer), tokenizer.get_vocab_size())]
         names = [name.removeprefix(OPEN).removesuffix(CLOSE) for name in names]
         subjects = {name: number for number, name in enumerate(dict.fromkeys(n.partition(": ")[0] for n in names))}
         self.register_buffer("subject_of", torch.tensor([subjects[n.partition(": ")[0]] for n in names]))
@@ -210,14 +218,9 @@ class ThoughtParts(torch.nn.Module):
         """[thoughts, choice], to be added to those of the head."""
         return self.subjects[self.subject_of] + self.share @ self.words + self.told @ self.tellings
 
-    def read(self, inputs: Tensor) -> Tensor:
-        """[rows, length, words], to be added to the embedding of the inputs; zero but for thoughts."""
-        return self.read_rows()[(inputs - self.first + 1).clamp(min=0)]
-
     def read_rows(self) -> Tensor:
-        """[1 + thoughts, words]; the first stands for all other tokens."""
-        rows = self.read_subjects[self.subject_of]
-        return torch.cat([rows.new_zeros(1, rows.shape[1]), rows])
+        """[thoughts, words], to be added to their embeddings."""
+        return self.read_subjects[self.subject_of]
 
 
 def _words_of_answers(tokenizer: Tokenizer, names: Sequence[str], answers: Answers) -> Tensor:

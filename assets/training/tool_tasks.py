@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import dataclass
 
 import alternatives
 from arithmetic import loosely_written, random_expression, random_number, spoken_number
@@ -9,6 +10,9 @@ from chat_format import Message, assistant, tool_call, tool_result, user
 from corpus import Corpus
 from noise import QuestionNoise, pseudo_word
 from thoughts import COPYING
+
+IN_WORDS, RANDOM_EXPRESSIONS = 0.45, 0.1
+"""Shares of the calculations; the others are a form in a frame."""
 
 ADJECTIVES = (
     "small large cached shared empty full late early quick slow dense sparse hidden local remote first last next odd "
@@ -39,19 +43,48 @@ SUBJECTS = (
 )
 """What answers are about that call these tools or tell what they returned."""
 
-SIGNS_BESIDE_NUMBERS = re.compile(r"[+*/^×÷√%(]|>\s*[-x]|[-x]\s*<|>th")
+SIGNS_BESIDE_NUMBERS = re.compile(r"[+*/^×÷√%(]|>\s*[-x]|[-x]\s*<|>[a-z]")
+SLOT = re.compile(r"<([a-d])>")
 
 
-def thought_of(form: str) -> str:
-    """Of a calculation of a form such as `<a> * <b>`."""
-    return f"calculator: {re.sub('[<>]', '', form.strip())}"
+@dataclass(frozen=True)
+class Calculation:
+    """A phrase with numbers `<a>` to `<d>` in the order in which they come, and the form of the expression meant."""
+
+    phrase: str
+    form: str
+
+    @classmethod
+    def of(cls, phrase: str, form: str) -> "Calculation":
+        """Of a line of the corpus, where the numbers may have any names. So forms differ only where what is computed
+        does, and tell the order: "<b> - <a>" is the second number less the first."""
+        order = dict.fromkeys(SLOT.findall(phrase))
+        names = dict(zip(order, "abcd", strict=False))
+        phrase, form = (SLOT.sub(lambda slot: f"<{names[slot[1]]}>", text.strip()) for text in (phrase, form))
+        return cls(phrase, form)
+
+    @property
+    def thought(self) -> str:
+        """Such as `calculator: a * b`."""
+        return f"calculator: {SLOT.sub(lambda slot: slot[1], self.form)}"
+
+
+def calculations_in_signs(corpus: Corpus) -> list[Calculation]:
+    """Those that stand in a frame ("what is <e>?")."""
+    lines = [line.partition("=>") for line in corpus.section("calc_op")]
+    return [Calculation.of(phrase, form) for form, _, phrase in lines]
+
+
+def calculations_in_words(corpus: Corpus) -> list[Calculation]:
+    """Those that are questions by themselves."""
+    lines = [line.partition("=>") for line in corpus.section("calc_words")]
+    return [Calculation.of(phrase, form) for phrase, _, form in lines]
 
 
 def calculations(corpus: Corpus) -> list[str]:
     """The thoughts of all forms of the corpus."""
-    forms = [line.partition("=>")[0] for line in corpus.section("calc_op")]
-    forms += [line.partition("=>")[2] for line in corpus.section("calc_words")]
-    return list(dict.fromkeys(map(thought_of, forms)))
+    known = [*calculations_in_signs(corpus), *calculations_in_words(corpus)]
+    return list(dict.fromkeys(each.thought for each in known))
 
 
 class ToolTasks:
@@ -61,6 +94,7 @@ class ToolTasks:
         self.corpus = corpus
         self.noise = noise
         self.names = [alias for intent in corpus.intents.values() for alias in intent.aliases]
+        self.in_signs, self.in_words = calculations_in_signs(corpus), calculations_in_words(corpus)
 
     def conversation(self, kind: str, rng: random.Random, answered: float = 0.7) -> list[Message]:
         """One question to a tool ("calculator", "clock" or "search"); answered is the share with a result."""
@@ -83,32 +117,32 @@ class ToolTasks:
     def calculation(self, rng: random.Random) -> tuple[str, str, str]:
         """A question, the expression to call the calculator with, and the thought: by words, of what form it is."""
         kind = rng.random()
-        if kind < 0.25:
-            phrase, _, form = rng.choice(self.corpus.section("calc_words")).partition("=>")
-            return *self._fill_numbers(phrase.strip(), form.strip(), rng), thought_of(form)
-        if kind < 0.36:
+        if kind < IN_WORDS:
+            asked = rng.choice(self.in_words)
+            return *self._fill_numbers(asked, rng), asked.thought
+        if kind < IN_WORDS + RANDOM_EXPRESSIONS:
             expression = random_expression(rng, rng.choice([1, 2, 2, 3]))
             phrase, thought = loosely_written(expression, rng), "calculator"
         else:
-            form, _, phrase = rng.choice(self.corpus.section("calc_op")).partition("=>")
-            phrase, expression = self._fill_numbers(phrase.strip(), form.strip(), rng)
-            thought = thought_of(form)
+            asked = rng.choice(self.in_signs)
+            phrase, expression = self._fill_numbers(asked, rng)
+            thought = asked.thought
         frame = alternatives.sample(rng.choice(self.corpus.section("calc_ask")), rng)
         return frame.replace("<e>", phrase), expression, thought
 
-    def _fill_numbers(self, phrase: str, expression: str, rng: random.Random) -> tuple[str, str]:
-        phrase = alternatives.sample(phrase, rng)
+    def _fill_numbers(self, asked: Calculation, rng: random.Random) -> tuple[str, str]:
+        phrase, expression = alternatives.sample(asked.phrase, rng), asked.form
         if "<thing>" in phrase:
             phrase = phrase.replace("<thing>", rng.choice(self.corpus.section("things")))
         if "<box>" in phrase:
             phrase = phrase.replace("<box>", rng.choice(self.corpus.section("containers")))
         in_words = rng.random() < 0.08 and not SIGNS_BESIDE_NUMBERS.search(phrase)
-        for slot in ("<a>", "<b>", "<c>"):
+        for slot in ("<a>", "<b>", "<c>", "<d>"):
             if in_words:
                 spoken, digits = spoken_number(rng)
             else:
                 digits = random_number(rng)
-                if slot == "<b>" and "** <b>" in expression:
+                if f"** {slot}" in asked.form:
                     digits = str(rng.randint(2, 12))
                 spoken = self._written_number(digits, rng)
             phrase = phrase.replace(slot, spoken)
