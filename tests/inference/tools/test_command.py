@@ -212,6 +212,22 @@ async def test_when_the_app_is_killed_so_is_the_program(tmp_path: Path) -> None:
     raise AssertionError("the program outlived the app")
 
 
+@pytest.mark.skipif(not ON_LINUX, reason="reads /proc")
+def test_children_are_found_without_the_kernel_s_list_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_list(path: str, mode: str) -> object:
+        if path.endswith("children"):
+            raise FileNotFoundError(path)
+        return open(path, mode)
+
+    with subprocess.Popen(["sleep", "60"]) as child:
+        listed = keeper._children()
+        monkeypatch.setattr(keeper, "open", without_list, raising=False)
+        found = keeper._children()
+        child.kill()
+    assert child.pid in found
+    assert sorted(found) == sorted(listed)
+
+
 async def test_a_program_that_kills_its_keeper_is_killed_too(context: Context, tmp_path: Path) -> None:
     code = "import os, signal, time; open('pid', 'w').write(str(os.getpid())); os.kill(os.getppid(), 9); time.sleep(60)"
     text = await run_command(python(code), context, seconds=30)
