@@ -82,13 +82,14 @@ class ToolsScreen(ModalScreen[None]):
         if not kit.ready:
             return Content.assemble(*parts, "The tools are being loaded …")
         parts += [(f"✗ {visible(problem)}\n", "$text-error") for problem in kit.problems]
-        for tool in kit.toolbox:
-            parts += self._row(tool, width)
         if grants := session.tools.grants.decisions:
-            parts.append(("\nSaid for this session (F forgets it)\n", "bold $text-primary"))
+            parts.append(("Said for this session (F forgets it)\n", "bold $text-primary"))
             for key, decision in grants.items():
                 word = "allowed" if decision is Decision.SESSION else "refused"
                 parts.append(f"  {word}: {visible(key)}\n")
+            parts.append("\n")
+        for tool in kit.toolbox:
+            parts += self._row(tool, width)
         return Content.assemble(*parts)
 
     @staticmethod

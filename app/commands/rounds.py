@@ -63,11 +63,12 @@ def answer(llm: LLM, messages: Sequence[Message], params: SamplingParams, args: 
 async def _with_servers(
     llm: LLM, messages: Sequence[Message], params: SamplingParams, args: argparse.Namespace
 ) -> dict[str, Any]:
+    from app.tools.documents import Documentation
     from inference.tools import Context, McpServers, ToolSettings, Workspace, load_toolbox, read_settings
 
     settings = read_settings(Path(args.tools_file)) if args.tools_file else ToolSettings()
     directory = args.workspace or settings.workspace
-    context = Context(workspace=Workspace(directory) if directory else None)
+    context = Context(Workspace(directory) if directory else None, search_documents=Documentation().search)
     servers = McpServers(settings.mcp, directory=context.workspace.root if context.workspace else None)
     try:
         offered, problems = await servers.start()

@@ -8,8 +8,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from app.keys import load_keymap
 from app.sessions.session import Session
 from app.sessions.store import Store
+from app.tools.documents import Documentation
 from inference.errors import ConfigError
 from inference.protocol import StepRecord
 from inference.tools.context import Context
@@ -34,6 +36,7 @@ class Kit:
         self.ready = False
         self.problems: tuple[str, ...] = ()
         """What could not be loaded, in sentences for the user."""
+        self._documentation = Documentation(keymap=load_keymap(store.folder)[0])
         self._servers = McpServers(())
         self._loading: asyncio.Task[None] | None = None
 
@@ -68,7 +71,11 @@ class Kit:
         others, found = await self._servers.start()
         problems += found
         # What is offered depends only on what the context has, not on which workspace it is.
-        context = Context(Workspace(tempfile.gettempdir()), engine_state=self._engine_state)
+        context = Context(
+            Workspace(tempfile.gettempdir()),
+            engine_state=self._engine_state,
+            search_documents=self._documentation.search,
+        )
         try:
             self.toolbox, more = await asyncio.to_thread(load_toolbox, settings, context, others)
         except ConfigError as error:
@@ -101,7 +108,7 @@ class Kit:
             workspace = Workspace(self.directory(session))
         except ConfigError:
             workspace = None
-        return Context(workspace, Results(self._store, session), self._engine_state)
+        return Context(workspace, Results(self._store, session), self._engine_state, self._documentation.search)
 
     def _engine_state(self) -> str:
         from inference.tools.builtin.engine_state import describe_step

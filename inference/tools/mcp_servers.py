@@ -2,8 +2,9 @@
 
 A server is believed in nothing that matters: its tools ask first unless the user's own file trusts it *and* it marks
 them as reading; what it says goes to the model bounded and without control markers; its stderr goes to a log and never
-to the screen; it has the timeout that the file gives, and one that has died is started anew at the next call, which
-then runs against the tools that were listed at first. The package `mcp` takes most of a second to import, so that
+to the screen; it has the timeout that the file gives, and one that has ended is started anew at the next call, which
+then runs against the tools that were listed at first. A call during which it ends fails, and is not made again: it may
+have taken effect. The package `mcp` takes most of a second to import, so that
 happens here only when there is a server to talk to, and in a thread.
 """
 
@@ -13,15 +14,14 @@ import asyncio
 import importlib
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inference.tools.calls import CallError
 from inference.tools.definition import NAME, Effect, Tool, ToolError, visible
 from inference.tools.markup import quote_markers
+from inference.tools.mcp_connection import Connection
 from inference.tools.settings import McpServer
 
 if TYPE_CHECKING:
@@ -43,49 +43,43 @@ class McpServers:
 
     def __init__(self, servers: Sequence[McpServer], directory: Path | None = None, log: Path | None = None) -> None:
         """`directory` is where the servers run; `log` gets what they write to stderr, which else is thrown away."""
-        self._connections = [_Connection(server, directory, log) for server in servers]
+        self._servers = [_Server(server, Connection(server, directory, log)) for server in servers]
 
     async def start(self) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
         """Start all at once. Their tools, and a sentence for each server or tool that can't be had."""
-        if not self._connections:
+        if not self._servers:
             return (), ()
         logging.getLogger("mcp").addHandler(logging.NullHandler())  # or Python writes its warnings on the screen
         await asyncio.to_thread(importlib.import_module, "mcp")
-        listings = await asyncio.gather(*(connection.tools() for connection in self._connections))
+        listings = await asyncio.gather(*(server.tools() for server in self._servers))
         tools = tuple(tool for found, _ in listings for tool in found)
         return tools, tuple(problem for _, problems in listings for problem in problems)
 
     async def close(self) -> None:
         """End all servers, with what they started."""
-        await asyncio.gather(*(connection.close() for connection in self._connections))
+        await asyncio.gather(*(server.connection.close() for server in self._servers))
 
 
-class _Connection:
-    """One server. Its process and its session live in a task of their own, which ends with them."""
+class _Server:
+    """What one server offers, and calls of it."""
 
-    def __init__(self, server: McpServer, directory: Path | None, log: Path | None) -> None:
-        self.server = server
-        self._directory = directory
-        self._log = log
-        self._task: asyncio.Task[None] | None = None
-        self._stop = asyncio.Event()
-        self._session: ClientSession | None = None
-        self._starting = asyncio.Lock()
+    def __init__(self, server: McpServer, connection: Connection) -> None:
+        self.server, self.connection = server, connection
 
     async def tools(self) -> tuple[list[Tool], list[str]]:
         """What the server offers, and a sentence for what can't be had."""
         name = self.server.name
         try:
             async with asyncio.timeout(self.server.timeout):
-                listed = await self._listed(await self._connected())
+                listed = await self._listed(await self.connection.session())
         except TimeoutError:
-            await self.close()
+            await self.connection.close()
             return [], [f"the MCP server {name} did not list its tools within {self.server.timeout:g} s"]
         except ValueError as error:
-            await self.close()
+            await self.connection.close()
             return [], [f"the MCP server {name} can't be used: its list of tools breaks the protocol ({_brief(error)})"]
         except Exception as error:
-            await self.close()
+            await self.connection.close()
             return [], [f"the MCP server {name} can't be used: {_brief(error)}"]
         tools: dict[str, Tool] = {}
         problems = []
@@ -95,8 +89,9 @@ class _Connection:
                 if made.name in tools:
                     raise CallError("it is listed twice")
                 tools[made.name] = made
-            except CallError as error:
-                problems.append(f"the tool {visible(each.name[:80])!r} of the MCP server {name} is left out: {error}")
+            except Exception as error:  # of a schema, nothing is known before it has been looked at
+                why = str(error) if isinstance(error, CallError) else f"its schema can't be read ({_brief(error)})"
+                problems.append(f"the tool {visible(each.name[:80])!r} of the MCP server {name} is left out: {why}")
         if len(listed) > MAX_TOOLS:
             problems.append(f"the MCP server {name} lists more than {MAX_TOOLS} tools: the rest is left out")
         return list(tools.values()), problems
@@ -107,9 +102,8 @@ class _Connection:
 
         name = self.server.name
         try:
-            session = await self._connected()
+            session = await self.connection.session()
         except (OSError, RuntimeError, ValueError, ExceptionGroup, ToolError, mcp.MCPError) as error:
-            await self.close()
             raise ToolError(f"the MCP server {name} can't be started: {_brief(error)}") from None
         try:
             request = mcp.types.CallToolRequest(
@@ -120,12 +114,12 @@ class _Connection:
                 result = await session.send_request(request, mcp.types.CallToolResult)
         except TimeoutError:
             if not await self._answers(session):
-                await self.close()
+                self.connection.drop(session)
             raise ToolError(f"the MCP server {name} did not answer within {self.server.timeout:g} s") from None
         except mcp.MCPError as error:
             if error.code != mcp.types.CONNECTION_CLOSED:
                 raise ToolError(f"the MCP server {name} refused: {_brief(error)}") from None
-            await self.close()
+            self.connection.drop(session)
             raise ToolError(f"the MCP server {name} ended during the call; the next call starts it again") from None
         except (OSError, RuntimeError, ValueError) as error:
             raise ToolError(f"the MCP server {name} answered against the protocol: {_brief(error)}") from None
@@ -138,13 +132,6 @@ class _Connection:
             raise ToolError(text or "the tool failed and did not say why")
         return text or "done, with nothing to say"
 
-    async def close(self) -> None:
-        if self._task is not None:
-            self._stop.set()
-            with suppress(asyncio.CancelledError, Exception):
-                await self._task
-            self._task = self._session = None
-
     async def _answers(self, session: ClientSession) -> bool:
         """Whether the server still does, though it was slow with one call."""
         try:
@@ -153,41 +140,6 @@ class _Connection:
         except Exception:
             return False
         return True
-
-    async def _connected(self) -> ClientSession:
-        """The session, begun if there is none or the server has ended."""
-        async with self._starting:
-            if self._session is None:
-                self._stop = asyncio.Event()
-                ready: asyncio.Future[ClientSession] = asyncio.get_running_loop().create_future()
-                self._task = asyncio.create_task(self._live(ready), name=f"mcp {self.server.name}")
-                self._session = await ready
-            return self._session
-
-    async def _live(self, ready: asyncio.Future[ClientSession]) -> None:
-        """The server's life: anyio wants its contexts left by the task that entered them."""
-        import mcp
-
-        command, *arguments = self.server.command
-        parameters = mcp.StdioServerParameters(
-            command=command,
-            args=arguments,
-            env=dict(self.server.environment),
-            cwd=self._directory,
-            encoding_error_handler="replace",
-        )
-        try:
-            with open(self._log or os.devnull, "a", encoding="utf-8") as log:
-                async with mcp.stdio_client(parameters, log) as streams, mcp.ClientSession(*streams) as session:
-                    async with asyncio.timeout(self.server.timeout):
-                        await session.initialize()
-                    if not ready.done():
-                        ready.set_result(session)
-                    await self._stop.wait()
-        except TimeoutError:
-            _fail(ready, ToolError(f"it did not answer within {self.server.timeout:g} s"))
-        except Exception as error:
-            _fail(ready, error)
 
     async def _listed(self, session: ClientSession) -> list[Listed]:
         import mcp
@@ -239,8 +191,8 @@ def _checker(name: str, schema: Mapping[str, Any]) -> Callable[[Mapping[str, Any
     may hold patterns that take for ever to match."""
     from inference.tools.signature import usage
 
-    properties = schema.get("properties", {})
-    required = [key for key in schema.get("required", ()) if isinstance(key, str)]
+    properties, needed = schema.get("properties", {}), schema.get("required")
+    required = [key for key in needed if isinstance(key, str)] if isinstance(needed, list) else []
 
     def check(arguments: Mapping[str, Any]) -> dict[str, Any]:
         complaints = [f"the argument {key} is missing" for key in required if key not in arguments]
@@ -292,11 +244,6 @@ def _text(blocks: Sequence[Any]) -> str:
         else:
             parts.append(f"[{block.type}: {getattr(resource, 'uri', '')}]")
     return "\n".join(parts)
-
-
-def _fail(ready: asyncio.Future[ClientSession], error: Exception) -> None:
-    if not ready.done():
-        ready.set_exception(error)
 
 
 def _brief(error: BaseException) -> str:

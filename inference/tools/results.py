@@ -10,6 +10,8 @@ from inference.tools.markup import quote_markers
 
 STORED_OVER = 300
 """Characters; shorter results are never left out."""
+MAX_ERROR_CHARS = 2_000
+"""Of what is said about a call that failed."""
 LINE_WIDTH = 400
 """Longer lines of a stored result are shown in pieces of so many characters, so that every part can be reached."""
 

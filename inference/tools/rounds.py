@@ -21,10 +21,10 @@ from enum import StrEnum
 
 from inference.protocol import Message
 from inference.tools.calls import Call, CallError, arguments_digest, call_id
-from inference.tools.definition import Effect, ToolError
+from inference.tools.definition import Effect, Tool, ToolError
 from inference.tools.markup import Answer, parse_answer
 from inference.tools.receipts import CallState, Decision, Grants, Receipt
-from inference.tools.results import Result, result_of_error
+from inference.tools.results import MAX_ERROR_CHARS, Result, result_of_error
 from inference.tools.toolbox import Toolbox
 
 MAX_ROUNDS = 8
@@ -77,6 +77,8 @@ class Rounds:
         self.receipts: dict[str, Receipt] = {}
         """Of this exchange's calls, by id, in order."""
         self._known = {receipt.call_id: receipt for receipt in receipts}
+        self._scopes: dict[str, str] = {}
+        """Of each call that asks, by id: what a decision for the session covers, as `Tool.grant_key` says."""
         self._rounds: list[_Round] = []
         self._latest: list[str] = []
 
@@ -108,17 +110,20 @@ class Rounds:
             self._settle()
         return answer
 
-    def decide(self, call_id: str, decision: Decision, approved: str = "", reason: str = "") -> Receipt:
+    def decide(self, call_id: str, decision: Decision, approved: str = "", reason: str = "") -> list[Receipt]:
         """The user's answer about a waiting call. `approved` is the digest of the preview; `reason` goes to the model
-        with a no."""
+        with a no. Returns this call's receipt, then those of the waiting calls that a word for the session covers."""
         receipt = self._in_state(call_id, CallState.WAITING)
-        tool = self.toolbox.get(receipt.tool)
-        assert tool is not None
-        self.grants.remember(tool.grant_key(tool.check(receipt.arguments)), decision)
+        scope = self._scopes[call_id]
+        self.grants.remember(scope, decision)
         if decision.allows:
-            return self._put(replace(receipt, state=CallState.READY, decision=decision, approved=approved))
-        said = f"the user said no to this call: {reason}" if reason else "the user said no to this call"
-        return self._end(replace(receipt, decision=decision), CallState.DENIED, result_of_error(said))
+            decided = self._put(replace(receipt, state=CallState.READY, decision=decision, approved=approved))
+        else:
+            said = f"the user said no to this call: {reason}" if reason else "the user said no to this call"
+            decided = self._end(replace(receipt, decision=decision), CallState.DENIED, result_of_error(said))
+        waiting = [r for r in self._open() if r.state is CallState.WAITING and self._scopes[r.call_id] == scope]
+        covered = [] if self.grants.standing(scope) is None else [self._put(self._granted(r)) for r in waiting]
+        return [decided, *covered]
 
     def began(self, call_id: str, at: float) -> Receipt:
         """A call begins at Unix time `at`. The store must have the receipt before it does."""
@@ -219,9 +224,12 @@ class Rounds:
             names = ", ".join(self.toolbox.names) or "none"
             return self._refuse(answer_id, call, f"there is no tool {call.name!r}; the tools are: {names}")
         try:
-            grant = tool.grant_key(tool.check(call.arguments))
+            scope = tool.grant_key(tool.check(call.arguments))
         except (CallError, ToolError) as error:
-            return replace(self._refuse(answer_id, call, str(error)), tool=tool.name, effect=tool.effect)
+            return self._refuse(answer_id, call, str(error), tool)
+        except Exception as error:  # a check from elsewhere that fails must not cost the other calls
+            said = f"the arguments of {tool.name} can't be checked: {type(error).__name__}: {error}"
+            return self._refuse(answer_id, call, said[:MAX_ERROR_CHARS], tool)
         receipt = Receipt(
             call_id(answer_id, call.index),
             answer_id,
@@ -233,7 +241,12 @@ class Rounds:
         )
         if not tool.asks:
             return receipt
-        standing = self.grants.standing(grant)
+        self._scopes[receipt.call_id] = scope
+        return self._granted(receipt)
+
+    def _granted(self, receipt: Receipt) -> Receipt:
+        """A call that asks, with what was said for the session about calls like it; it waits if nothing was."""
+        standing = self.grants.standing(self._scopes[receipt.call_id])
         if standing is Decision.NEVER:
             refusal = result_of_error("the user said no to calls like this one for the whole session")
             return _ended(replace(receipt, decision=standing), CallState.DENIED, refusal)
@@ -242,9 +255,10 @@ class Rounds:
     def _refused(self, answer_id: str, call: Call) -> Receipt:
         return self._refuse(answer_id, call, TOO_MANY_ROUNDS.format(self.max_rounds))
 
-    def _refuse(self, answer_id: str, call: Call, why: str) -> Receipt:
+    def _refuse(self, answer_id: str, call: Call, why: str, tool: Tool | None = None) -> Receipt:
+        name, effect = (tool.name, tool.effect) if tool is not None else (call.name, None)
         receipt = Receipt(
-            call_id(answer_id, call.index), answer_id, call.index, call.name, call.arguments, None, CallState.REFUSED
+            call_id(answer_id, call.index), answer_id, call.index, name, call.arguments, effect, CallState.REFUSED
         )
         return _ended(receipt, CallState.REFUSED, result_of_error(why))
 

@@ -16,11 +16,10 @@ from inference.tools.calls import CallError, digest
 from inference.tools.context import Context, MemoryResults
 from inference.tools.definition import Effect, Preview, Tool, ToolError, visible
 from inference.tools.receipts import Decision, Receipt, Verdict
-from inference.tools.results import Result, bounded, result_of_error
+from inference.tools.results import MAX_ERROR_CHARS, Result, bounded, result_of_error
 from inference.tools.rounds import Phase, Rounds
 from inference.tools.toolbox import Toolbox
 
-MAX_ERROR_CHARS = 2_000
 Ask = Callable[[Receipt, Preview], Awaitable[Decision | Verdict]]
 Keep = Callable[[Receipt], Awaitable[None]]
 
@@ -92,7 +91,8 @@ async def _decide(rounds: Rounds, receipt: Receipt, context: Context, ask: Ask, 
         return
     answer = await ask(receipt, shown)
     verdict = answer if isinstance(answer, Verdict) else Verdict(answer)
-    await keep(rounds.decide(receipt.call_id, verdict.decision, shown.digest, verdict.reason))
+    for decided in rounds.decide(receipt.call_id, verdict.decision, shown.digest, verdict.reason):
+        await keep(decided)
 
 
 def _checked(toolbox: Toolbox, receipt: Receipt) -> tuple[Tool, dict[str, Any]]:

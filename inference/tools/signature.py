@@ -20,6 +20,11 @@ from inference.tools.definition import NAME, Effect, Tool
 
 _STRICTNESS = ConfigDict(extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)
 _SHOWN_ERRORS = 3
+_SHOWN_CHOICES = 20
+_SHOWN_CHARS = 100
+"""Of one choice."""
+_SHOWN_DEPTH = 3
+"""Choices within choices."""
 
 
 def describe(function: Callable[..., Any], name: str, effect: Effect) -> Tool:
@@ -47,11 +52,12 @@ def describe(function: Callable[..., Any], name: str, effect: Effect) -> Tool:
 
 
 def usage(name: str, schema: Mapping[str, Any]) -> str:
-    """How a tool is called, for an error: name(argument: kind, …), optional ones in brackets."""
-    required = schema.get("required", ())
-    parts = [f"{key}: {_kind(kind)}" for key, kind in schema.get("properties", {}).items()]
-    shown = [p if key in required else f"[{p}]" for key, p in zip(schema.get("properties", {}), parts, strict=True)]
-    return f"{name}({', '.join(shown)})"
+    """How a tool is called, for an error: name(argument: kind, …), optional ones in brackets. Any schema will do."""
+    properties, required = schema.get("properties"), schema.get("required")
+    known = properties if isinstance(properties, Mapping) else {}
+    needed = required if isinstance(required, list) else []
+    parts = {key: f"{_word(key)}: {_kind(kind)}" for key, kind in known.items()}
+    return f"{name}({', '.join(part if key in needed else f'[{part}]' for key, part in parts.items())})"
 
 
 def _model(function: Callable[..., Any], name: str, hints: Mapping[str, Any]) -> tuple[type[BaseModel], str | None]:
@@ -100,9 +106,25 @@ def _complaint(detail: ErrorDetails) -> str:
     return f"the argument {place}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
 
 
-def _kind(schema: Mapping[str, Any]) -> str:
-    if "enum" in schema:
-        return " or ".join(repr(value) for value in schema["enum"])
-    if "anyOf" in schema:
-        return " or ".join(_kind(each) for each in schema["anyOf"])
-    return str(schema.get("type", "any"))
+def _kind(schema: Any, depth: int = 0) -> str:
+    """What a value must be. Schemas of MCP servers may be anything that JSON Schema allows: `true`, say, or a choice of
+    choices; what can't be said in a few words is "any"."""
+    if not isinstance(schema, Mapping) or depth > _SHOWN_DEPTH:
+        return "any"
+    choices, kinds = schema.get("enum"), schema.get("anyOf")
+    if isinstance(choices, list) and choices:
+        return _either([_word(repr(value)) for value in choices])
+    if isinstance(kinds, list) and kinds:
+        return _either([_kind(each, depth + 1) for each in kinds])
+    kind = schema.get("type", "any")
+    return _either([_word(each) for each in (kind if isinstance(kind, list) else [kind])])
+
+
+def _word(value: object) -> str:
+    return " ".join(str(value).split())[:_SHOWN_CHARS]
+
+
+def _either(choices: list[str]) -> str:
+    """The choices, each once and not too many of them."""
+    once = list(dict.fromkeys(choices))
+    return " or ".join([*once[:_SHOWN_CHOICES], *(["…"] if len(once) > _SHOWN_CHOICES else [])])

@@ -4,6 +4,9 @@ Paths are never joined and handed to the system. They are walked: each component
 one before, and never through a symbolic link (POSIX.1-2008 openat, O_NOFOLLOW). So a component that is swapped for a
 link between a check and its use leads nowhere, and there is no check that could be late. `..`, absolute paths, links,
 other file systems (a mounted /proc), devices, pipes and sockets are refused, and so is what `secrets` lists.
+
+A hard link is no way out but a second name of a file that is in the workspace, made by somebody who may read it; build
+tools and package managers make thousands. So it is read like any other; it is never written through, see `replace`.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from pathlib import Path
 
 from inference.errors import ConfigError
 from inference.tools.definition import ToolError, visible
-from inference.tools.secrets import PRIVATE_KEY, why_secret
+from inference.tools.secrets import holds_private_key, why_secret
 
 MAX_FILE_BYTES = 2_000_000
 """Larger files are neither read nor written."""
@@ -123,13 +126,15 @@ class Workspace:
         """Put new content in a file's place at once: a reader sees the old or the new, and so does whoever comes after
         a crash. Links to the old file elsewhere keep the old content.
 
-        `expected` is the digest of the content that is there; raises ToolError if it isn't.
+        `expected` is the digest of the content that is there; raises ToolError if it isn't. Between that look and the
+        change there are some microseconds: what another program saves in them is lost. Mode, group and extended
+        attributes (on Linux) are kept as far as the system lets us; the owner is whoever runs this, and set-id bits go.
         """
         parts = self._parts(path)
         _check_size(path, len(content))
         with self._directory(parts[:-1]) as directory, _explained(self.shown(path)):
             old = os.stat(parts[-1], dir_fd=directory, follow_symlinks=False)
-            temporary = _write_temporary(directory, content, stat.S_IMODE(old.st_mode))
+            temporary = _write_temporary(directory, content, stat.S_IMODE(old.st_mode), like=parts[-1])
             try:
                 if _digest(self._read(directory, parts)) != expected:
                     raise ToolError(f"{self.shown(path)} has changed meanwhile: read it again, then edit it")
@@ -139,6 +144,12 @@ class Workspace:
                     os.unlink(temporary, dir_fd=directory)
                 raise
             os.fsync(directory)
+
+    def names_of(self, path: str) -> int:
+        """How many hard links a file has: 1 if this is its only name. Raises ToolError if it is not there."""
+        parts = self._parts(path)
+        with self._directory(parts[:-1]) as directory, _explained(self.shown(path)):
+            return os.stat(parts[-1], dir_fd=directory, follow_symlinks=False).st_nlink
 
     def create(self, path: str, content: bytes) -> None:
         """Write a file that is not there yet, with the directories above it. Raises ToolError if it is there."""
@@ -213,7 +224,7 @@ class Workspace:
             with _explained(name):
                 content = opened.read(MAX_FILE_BYTES + 1)
         _check_size(name, len(content))
-        if PRIVATE_KEY.search(content[:4096]):
+        if holds_private_key(content):
             raise ToolError(f"{name} is refused: it holds a private key")
         return content
 
@@ -269,7 +280,8 @@ def _open_directory(at: int, name: str, *, make: bool) -> int:
     return os.open(name, _DIRECTORY, dir_fd=at)
 
 
-def _write_temporary(directory: int, content: bytes, mode: int) -> str:
+def _write_temporary(directory: int, content: bytes, mode: int, like: str = "") -> str:
+    """A new file with this content, and with the group and extended attributes of another one; its name."""
     name = f"{_TEMPORARY}{random_names.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with _explained("the new file"):
@@ -278,6 +290,8 @@ def _write_temporary(directory: int, content: bytes, mode: int) -> str:
         with os.fdopen(file, "wb") as opened:
             opened.write(content)
             opened.flush()
+            if like:
+                _take_after(opened.fileno(), directory, like)
             os.fchmod(opened.fileno(), mode & 0o777)
             os.fsync(opened.fileno())
     except OSError as error:
@@ -285,6 +299,20 @@ def _write_temporary(directory: int, content: bytes, mode: int) -> str:
             os.unlink(name, dir_fd=directory)
         raise ToolError(f"the new content can't be written: {error.strerror}") from None
     return name
+
+
+def _take_after(new: int, directory: int, name: str) -> None:
+    """Give an open file the group and the extended attributes of one in the directory, as far as the system lets us."""
+    with suppress(OSError):
+        old = os.open(name, _FILE, dir_fd=directory)
+        try:
+            with suppress(OSError):
+                os.fchown(new, -1, os.fstat(old).st_gid)
+            for attribute in os.listxattr(old) if hasattr(os, "listxattr") else ():
+                with suppress(OSError):
+                    os.setxattr(new, attribute, os.getxattr(old, attribute))
+        finally:
+            os.close(old)
 
 
 def _name_new(directory: int, temporary: str, name: str) -> None:

@@ -12,7 +12,7 @@ from inference.tools.builtin.files import list_files, read_file, search_files
 from inference.tools.context import Context
 from inference.tools.definition import Tool
 
-SHORT = (calculator.name, clock.name)
+SHORT = (calculator.name, clock.name, search_docs.name)
 """Tools whose results are never long. Beside others, `read_result` is offered too."""
 
 

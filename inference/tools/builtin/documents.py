@@ -9,6 +9,9 @@ from pydantic import Field
 from inference.tools.context import Context
 from inference.tools.definition import Effect, ToolError, tool
 
+MAX_CHARS = 2_000
+"""Of what is found; whoever wants to know more asks more precisely."""
+
 
 @tool(effect=Effect.READS)
 def search_docs(
@@ -17,4 +20,4 @@ def search_docs(
     """Search the documentation."""
     if context.search_documents is None:
         raise ToolError("there is no documentation to search")
-    return context.search_documents(query).strip() or "no results"
+    return context.search_documents(query).strip()[:MAX_CHARS] or "no results"

@@ -19,6 +19,7 @@ from inference.tools.context import Context
 from inference.tools.definition import Effect, Preview, ToolError, tool, visible
 
 _CHANGED = "{} has changed since the diff was shown: read it again, then make the edit anew"
+_LINKED = "{} has other names (hard links), which keep the old content"
 MAX_DIFF_LINES = 2_000
 
 
@@ -58,7 +59,8 @@ def _plan_edit(path: str, old: str, new: str, context: Context, everywhere: bool
     if count > 1 and not everywhere:
         raise ToolError(f"{file.path} contains the old text {count} times: give more of it, or set everywhere")
     after = before.replace(old, new)
-    return _Plan(file.path, file.digest, file.encode(after), _diff(file.path, file.path, before, after))
+    warnings = (_LINKED.format(file.path),) if workspace.names_of(path) > 1 else ()
+    return _Plan(file.path, file.digest, file.encode(after), _diff(file.path, file.path, before, after), warnings)
 
 
 def _plan_new(path: str, content: str, context: Context) -> _Plan:

@@ -1,5 +1,6 @@
 """Listing, reading, searching and editing below a workspace."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,6 +99,15 @@ def test_an_edit_is_shown_and_then_made(context: Context, tmp_path: Path) -> Non
     assert (tmp_path / "notes.md").read_text().count("seven") == 0
     edit_file(**arguments, context=replace(context, approved=shown.digest))
     assert (tmp_path / "notes.md").read_text().splitlines()[5:8] == ["line 6", "line seven", "line 8"]
+
+
+def test_an_edit_says_that_other_names_keep_the_old_content(context: Context, tmp_path: Path) -> None:
+    arguments = {"path": "notes.md", "old": "line 7\n", "new": "line seven\n", "everywhere": False}
+    assert edit_file.preview is not None
+    assert edit_file.preview(**arguments, context=context).warnings == ()
+    os.link(tmp_path / "notes.md", tmp_path / "other name")
+    (warning,) = edit_file.preview(**arguments, context=context).warnings
+    assert warning.startswith("notes.md has other names")
 
 
 def test_what_was_approved_is_what_is_made(context: Context, tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ values = st.recursive(
     max_leaves=6,
 )
 calls = st.tuples(names, st.dictionaries(names, values, max_size=4))
-plain = st.text(st.characters(exclude_characters="<", codec="utf-8"), max_size=30)
+plain = st.text(st.characters(exclude_characters="<`~", codec="utf-8"), max_size=30)
+"""Words without code, in which no call would be one."""
 
 
 def stream(deltas: list[str]) -> list[Piece]:
@@ -85,11 +86,101 @@ def test_cuts_do_not_matter(text: str, cuts: list[int]) -> None:
     assert joined(stream(list(text))) == whole
 
 
-@given(answers)
-def test_markup_is_never_shown(text: str) -> None:
-    for piece in stream(list(text)) + stream([text]):
-        if isinstance(piece, Text):
-            assert not any(marker in piece.text for marker in MARKERS)
+@given(st.lists(st.tuples(plain, calls), max_size=4), plain, st.lists(st.integers(0, 400)))
+def test_while_it_streams_nothing_is_shown_but_words(
+    parts: list[tuple[str, tuple[str, dict]]], end: str, cuts: list[int]
+) -> None:
+    text = "".join(before + written(*call) for before, call in parts) + end
+    words = "".join(before for before, _ in parts) + end
+    places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
+    shown = ""
+    for piece in stream([text[a:b] for a, b in pairwise(places)]):
+        shown += piece.text if isinstance(piece, Text) else ""
+        assert words.startswith(shown)
+    assert shown == words
+
+
+raw_strings = st.text(st.characters(exclude_categories=["Cs"], exclude_characters='"\\'), max_size=20) | st.lists(
+    st.sampled_from([OPEN, CLOSE, "\n", "words ", "{", "}}", "```\n", RESPONSE]), max_size=8
+).map("".join)
+
+
+@given(raw_strings, plain, st.lists(st.integers(0, 200)))
+@example(f"before {CLOSE} here\nline2", " after", [])
+def test_a_string_may_hold_line_breaks_as_they_are_and_markers(value: str, after: str, cuts: list[int]) -> None:
+    """No JSON, but models write it and it means one thing."""
+    text = f'{OPEN}\n{{"name": "create_file", "arguments": {{"path": "a", "content": "{value}"}}}}\n{CLOSE}{after}'
+    places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
+    pieces = stream([text[a:b] for a, b in pairwise(places)])
+    (call,) = (piece.call for piece in pieces if isinstance(piece, CallRead))
+    assert (call.error, call.arguments) == ("", {"path": "a", "content": value})
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Text)) == after
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"The marker {OPEN} opens a call, and {CLOSE} closes it.",
+        f"The marker `{OPEN}` opens a call, `{CLOSE}` closes it, and `{RESPONSE}` comes back.",
+        f'Write `{OPEN}{{"name": "clock"}}{CLOSE}` to see the time.',
+        f'An example:\n\n```\n{OPEN}\n{{"name": "clock"}}\n{CLOSE}\n{RESPONSE}\n22:05\n```\nThat is all.',
+        f'An example:\n~~~xml\n```\n{OPEN}\n{{"name": "clock"}}\n{CLOSE}\n~~~\nThat is all.',
+        f'1. An example:\n   ````\n   ```\n   {OPEN}\n   {{"name": "clock"}}\n   {CLOSE}\n   ```\n   ````',
+        f"In the end stands {OPEN}",
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_markers_in_words_and_in_code_are_words(text: str, size: int) -> None:
+    assert joined(stream([text[at : at + size] for at in range(0, len(text), size)])) == [Text(text)]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "I look.",
+        "I look at `notes.md`. ",
+        "A stray ` and a stray ``\n",
+        "```\ncode\n```\n",
+        "Look: ```py\ncode\n```\n",
+        "~~~\ncode\n~~~~\n",
+        "~~no~~ ",
+        f"{OPEN} is a marker.\n",
+    ],
+)
+def test_behind_code_and_words_a_call_is_a_call(before: str) -> None:
+    text = f"{before}{written('look', {})}"
+    assert [call.name for call in parse_answer(text).calls] == ["look"]
+    assert parse_answer(text).text == before.strip()
+
+
+@given(plain, plain, st.sampled_from(["```", "~~~~", "`"]), calls)
+def test_an_example_in_code_is_shown_and_not_made(before: str, after: str, mark: str, call: tuple[str, dict]) -> None:
+    """Whatever code it is: what is made is what is written outside of it."""
+    body = f'{OPEN}{{"name": "example"}}{CLOSE}'
+    code = f"{mark}{body}{mark}" if mark == "`" else f"\n{mark}\n{body}\n{mark}\n"
+    text = f"{before}{code}{after}\n{written(*call)}"
+    answer = parse_answer(text)
+    assert [made.name for made in answer.calls] == [call[0]]
+    assert answer.text == f"{before}{code}{after}".strip()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f'{OPEN}{{"name": "a", "x": "say "hi" {CLOSE} here\nline2"}}}}\n{CLOSE} after', "after"),
+        (f'{OPEN}{{"name": "a", "arguments": {{"path": "notes}}}}\n{CLOSE} after', "after"),
+        (f'{OPEN}{{"name": "a", "x": "notes}}{CLOSE} one {written("b", {})} two', "one  two"),
+        (f'{OPEN}{{"name": a", "x": "{CLOSE} {CLOSE}"}}{CLOSE} after', "after"),
+        (f"{OPEN}\nclock()\n{CLOSE} after", "after"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 10_000])
+def test_of_a_broken_call_nothing_is_shown_as_words(text: str, shown: str, size: int) -> None:
+    pieces = stream([text[at : at + size] for at in range(0, len(text), size)])
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Text)).strip() == shown
+    reads = [piece.call for piece in pieces if isinstance(piece, CallRead)]
+    assert "not valid JSON" in reads[0].error
+    assert not any(call.error for call in reads[1:])
 
 
 @given(st.lists(st.tuples(plain, calls), max_size=5), plain, st.sampled_from([None, 2]))

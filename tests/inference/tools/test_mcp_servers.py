@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -12,11 +14,13 @@ import pytest
 from inference.tools.calls import CallError
 from inference.tools.context import Context
 from inference.tools.definition import Effect, Tool, ToolError
-from inference.tools.mcp_servers import McpServers
-from inference.tools.rounds import Rounds
+from inference.tools.mcp_connection import Connection
+from inference.tools.mcp_servers import McpServers, _Server
+from inference.tools.rounds import Phase, Rounds
 from inference.tools.running import run
 from inference.tools.settings import McpServer
 from inference.tools.toolbox import Toolbox
+from tests.inference.tools.mcp_server import ODD
 
 PROGRAM = str(Path(__file__).parent / "mcp_server.py")
 
@@ -90,6 +94,71 @@ async def test_one_that_dies_is_started_again(well: dict[str, Tool]) -> None:
     assert await well["t.add"](a=1, b=1) == "2"
 
 
+async def test_one_that_died_between_two_calls_is_started_again_unnoticed(well: dict[str, Tool]) -> None:
+    first = int(await well["t.pid"]())
+    os.kill(first, signal.SIGKILL)
+    await gone(first)
+    assert await well["t.add"](a=1, b=1) == "2"
+    assert int(await well["t.pid"]()) != first
+
+
+async def test_a_start_whose_caller_was_stopped_is_the_next_caller_s(tmp_path: Path) -> None:
+    connection = Connection(starting("slow", tmp_path), None, None)
+    stopped = asyncio.create_task(connection.session())
+    while not pids(tmp_path):
+        await asyncio.sleep(0.02)
+    stopped.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopped
+    sessions = await asyncio.gather(connection.session(), connection.session())
+    assert sessions[0] is sessions[1]
+    await connection.close()
+    (only,) = pids(tmp_path)
+    await gone(only)
+
+
+async def test_one_that_is_only_starting_is_ended_at_once(tmp_path: Path) -> None:
+    connection = Connection(starting("silent", tmp_path), None, None)
+    waiting = asyncio.create_task(connection.session())
+    while not pids(tmp_path):
+        await asyncio.sleep(0.02)
+    began = time.monotonic()
+    await connection.close()
+    assert time.monotonic() - began < 10
+    with pytest.raises(ToolError, match="ended before it had begun"):
+        await waiting
+    await gone(pids(tmp_path)[0])
+
+
+async def test_one_that_never_answers_again_says_so(tmp_path: Path) -> None:
+    """It listed its tools, ended, and hangs when it is started for a call."""
+    connection = Connection(McpServer("t", (sys.executable, PROGRAM, "silent"), timeout=0.5), None, None)
+    with pytest.raises(ToolError, match=r"can't be started: it did not answer within 0.5 s"):
+        await _Server(connection.server, connection).call("add", {})
+    await connection.close()
+
+
+def starting(how: str, folder: Path) -> McpServer:
+    """A server that writes down each of its starts."""
+    return McpServer("t", (sys.executable, PROGRAM, how), {"STARTS": str(folder / "starts")}, 20)
+
+
+def pids(folder: Path) -> list[int]:
+    starts = folder / "starts"
+    return [int(line) for line in starts.read_text().splitlines()] if starts.exists() else []
+
+
+async def gone(pid: int) -> None:
+    for _ in range(200):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            await asyncio.sleep(0.05)  # and now the loop has seen its pipes close
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"the process {pid} is still there")
+
+
 async def test_one_that_hangs_is_given_up_and_started_again() -> None:
     servers = McpServers([server("well", timeout=2)])
     tools, _ = await servers.start()
@@ -111,16 +180,30 @@ async def test_lies_are_left_out_or_made_harmless() -> None:
     servers = McpServers([server("lies")])
     tools, problems = await servers.start()
     try:
-        assert [tool.name for tool in tools] == ["t.good", "t.endless"]
+        assert [tool.name for tool in tools if "odd" not in tool.name] == ["t.good", "t.endless", "t.needs"]
         assert "<|im_" not in tools[0].description
         assert "\x1b" not in tools[0].description
-        assert len(problems) == 4
+        assert len(problems) == 5
         assert all(problem.startswith("the tool ") for problem in problems)
         began = time.monotonic()
         assert "aaaa" in await tools[1](**tools[1].check({"x": "a" * 40 + "!"}))
         assert time.monotonic() - began < 10, "a pattern of the server's was matched"
     finally:
         await servers.close()
+
+
+async def test_schemas_of_any_kind_cost_no_receipt() -> None:
+    servers = McpServers([server("lies")])
+    tools, _ = await servers.start()
+    await servers.close()
+    odd = [tool.name for tool in tools if "odd" in tool.name]
+    assert len(odd) == len(ODD)
+    rounds = Rounds(Toolbox(tools))
+    rounds.answered("x", "".join(f'<tool_call>{{"name": "{name}", "arguments": {{}}}}</tool_call>' for name in odd))
+    for receipt in rounds.latest:
+        assert f"the argument x is missing; call it as {receipt.tool}(x: " in receipt.result
+        assert len(receipt.result) < 1_000
+    assert rounds.phase is Phase.ANSWER
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -91,7 +92,7 @@ class AnyOrder(RuleBasedStateMachine):
         waiting = self.rounds.waiting
         assert waiting is not None
         assert waiting.effect is Effect.CHANGES
-        self.keep(self.rounds.decide(waiting.call_id, decision, "digest"))
+        self.keep(*self.rounds.decide(waiting.call_id, decision, "digest"))
 
     @precondition(lambda self: self.rounds.ready)
     @rule()
@@ -175,6 +176,17 @@ class AnyOrder(RuleBasedStateMachine):
             assert all(receipt.state.finished and receipt.result for receipt in self.rounds.receipts.values())
 
     @invariant()
+    def a_word_for_the_session_leaves_no_call_like_it_waiting(self) -> None:
+        for receipt in getattr(self, "rounds", Rounds(TOOLBOX)).receipts.values():
+            if receipt.state is CallState.WAITING:
+                assert self.grants.standing(f"change: changes to {receipt.arguments['to']}") is None
+
+    @invariant()
+    def every_change_came_back_to_be_stored(self) -> None:
+        for call, receipt in getattr(self, "rounds", Rounds(TOOLBOX)).receipts.items():
+            assert self.stored[call] == receipt
+
+    @invariant()
     def order_is_kept(self) -> None:
         """No change begins before everything that was written before it has ended."""
         receipts = list(getattr(self, "rounds", Rounds(TOOLBOX)).receipts.values())
@@ -222,6 +234,37 @@ def test_a_decision_for_the_session_covers_its_scope_and_no_more(decision: Decis
     later.answered("b", written("modify", to="a") + written("change", to="b"))
     assert later.receipts[call_id("b", 0)].state is second
     assert later.receipts[call_id("b", 1)].state is CallState.WAITING
+
+
+@pytest.mark.parametrize(
+    ("decision", "second"),
+    [
+        (Decision.SESSION, CallState.READY),
+        (Decision.NEVER, CallState.DENIED),
+        (Decision.ONCE, CallState.WAITING),
+        (Decision.NO, CallState.WAITING),
+    ],
+)
+def test_a_decision_for_the_session_covers_the_rest_of_the_answer(decision: Decision, second: CallState) -> None:
+    rounds = Rounds(TOOLBOX)
+    rounds.answered("a", written("change", to="a") + written("modify", to="a") + written("change", to="b"))
+    changed = rounds.decide(call_id("a", 0), decision, "digest")
+    assert rounds.receipts[call_id("a", 1)].state is second
+    assert rounds.receipts[call_id("a", 2)].state is CallState.WAITING
+    assert [receipt.index for receipt in changed] == ([0, 1] if second is not CallState.WAITING else [0])
+    assert rounds.receipts[call_id("a", 1)].approved == ""  # nobody saw a preview of it
+
+
+def test_a_check_that_fails_costs_only_its_own_call() -> None:
+    def broken(arguments: object) -> dict[str, object]:
+        raise KeyError("schema")
+
+    rounds = Rounds(Toolbox([look, replace(change, check=broken)]))
+    rounds.answered("a", written("change", to="a") + written("look", at="b"))
+    first, second = rounds.latest
+    assert (first.state, first.tool, first.effect) == (CallState.REFUSED, "change", Effect.CHANGES)
+    assert first.result == "error: the arguments of change can't be checked: KeyError: 'schema'"
+    assert second.state is CallState.READY
 
 
 def test_a_receipt_is_good_only_for_its_own_call() -> None:

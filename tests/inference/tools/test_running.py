@@ -127,6 +127,22 @@ async def test_a_no_reaches_the_model_with_its_reason() -> None:
     assert ran == []
 
 
+async def test_a_yes_for_the_session_is_asked_for_once_and_every_receipt_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("one two\n")
+    context = Context(workspace=Workspace(tmp_path))
+    journal = Journal(Decision.SESSION)
+    text = written(
+        ("edit_file", {"path": "notes.md", "old": "one", "new": "1"}),
+        ("edit_file", {"path": "notes.md", "old": "two", "new": "2"}),
+    )
+    rounds, _ = await made(standard_tools(context), text, context, journal)
+    assert (tmp_path / "notes.md").read_text() == "1 2\n"
+    assert len(journal.asked) == 1
+    for call in rounds.receipts:
+        states = [receipt.state for receipt in journal.kept if receipt.call_id == call]
+        assert states == [CallState.WAITING, CallState.READY, CallState.RUNNING, CallState.DONE]
+
+
 async def test_the_receipt_is_kept_before_the_call_begins() -> None:
     journal = Journal()
     seen: list[CallState] = []

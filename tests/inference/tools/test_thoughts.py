@@ -103,12 +103,14 @@ def test_thought_and_answer_are_told_apart_and_kept_together(thought: str, answe
 
 
 @given(texts)
+@example("<think></think</think>")
 def test_a_marker_that_may_still_complete_is_not_shown(text: str) -> None:
     parser = AnswerParser()
     shown = [piece for character in text for piece in parser.feed(character)]
     held = "".join(piece.text for piece in shown if isinstance(piece, Thought))
     assert THOUGHT_END not in held
-    assert not held.endswith(("<", "</", "</think"))
+    if THOUGHT_END not in text:  # else it is known that what looks like a marker's beginning was none
+        assert not held.endswith(("<", "</", "</think"))
     # At the start, neither marker is ever part of the answer's words.
     if text.lstrip().startswith(THOUGHT):
         first = "".join(piece.text for piece in shown if isinstance(piece, Text))

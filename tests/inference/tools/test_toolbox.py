@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import Field
 
 from inference.errors import ConfigError
@@ -15,6 +17,7 @@ from inference.tools.calls import CallError
 from inference.tools.context import Context
 from inference.tools.definition import Effect, tool
 from inference.tools.settings import ToolSettings, read_settings
+from inference.tools.signature import usage
 from inference.tools.toolbox import Toolbox, load_toolbox, standard_tools, tools_of_file
 from inference.tools.workspace import Workspace
 
@@ -73,6 +76,24 @@ def test_complaints_say_what_is_wrong_and_how_to_call(arguments: dict[str, objec
         weigh.check(arguments)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["type", "enum", "anyOf", "properties", "required", "x"]), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["type", "properties", "required"]), json_values), json_values)
+def test_any_schema_is_told_in_one_line(schema: dict[str, object], argument: object) -> None:
+    assert usage("t", schema).startswith("t(")
+    told = usage("t", {"properties": {"x": argument}, "required": ["x"]})
+    assert told.startswith("t(x: ")
+    assert "\n" not in told
 
 
 def undocumented(x: int) -> int:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from inference.errors import ConfigError
 from inference.tools.definition import ToolError
-from inference.tools.secrets import why_secret
+from inference.tools.secrets import holds_private_key, why_secret
 from inference.tools.workspace import MAX_FILE_BYTES, Workspace, decode
 
 SECRET = b"nobody may see this"
@@ -206,6 +206,35 @@ def test_replacing_keeps_mode_and_other_links_and_needs_the_content_it_expects(w
     assert not [p for p in workspace.root.iterdir() if p.name.startswith(".glasschat")]
 
 
+def test_replacing_keeps_group_and_attributes_where_it_may(workspace: Workspace) -> None:
+    file = workspace.root / "notes.md"
+    groups = [group for group in (os.getgroups() if os.geteuid() else [os.getgid(), 4242]) if group != os.getgid()]
+    if groups:
+        os.chown(file, -1, groups[0])
+    attributes = set_attribute(file)
+    group = file.stat().st_gid
+    workspace.replace("notes.md", b"new", workspace.digest_of("notes.md"))
+    assert file.stat().st_gid == group
+    assert attributes == ({name: os.getxattr(file, name) for name in attributes} if attributes else {})
+
+
+def set_attribute(file: Path) -> dict[str, bytes]:
+    """An extended attribute, where system and file system have such a thing."""
+    try:
+        os.setxattr(file, "user.origin", b"here")
+    except (AttributeError, OSError):
+        return {}
+    return {"user.origin": b"here"}
+
+
+def test_a_file_s_other_names_are_counted(workspace: Workspace) -> None:
+    assert workspace.names_of("notes.md") == 1
+    os.link(workspace.root / "notes.md", workspace.root / "other name")
+    assert workspace.names_of("notes.md") == 2
+    with pytest.raises(ToolError, match="not there"):
+        workspace.names_of("missing")
+
+
 def test_creating_makes_directories_and_never_replaces(workspace: Workspace) -> None:
     workspace.create("a/b/c.txt", b"1")
     assert (workspace.root / "a" / "b" / "c.txt").read_bytes() == b"1"
@@ -237,6 +266,88 @@ def test_a_private_key_is_refused_under_any_name(workspace: Workspace) -> None:
     (workspace.root / "readme.txt").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n")
     with pytest.raises(ToolError, match="private key"):
         workspace.read_bytes("readme.txt")
+
+
+KEYS = [
+    b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n",
+    b"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n",
+    b'{"private_key": "-----BEGIN PRIVATE KEY-----\\n',
+    b"PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\nPublic-Lines: 2\n",
+    b"AGE-SECRET-KEY-1",
+]
+
+
+@given(st.integers(0, 20_000), st.sampled_from(KEYS), st.booleans())
+def test_a_private_key_is_found_wherever_it_stands(before: int, key: bytes, wide: bool) -> None:
+    content = b"text " * (before // 5) + key + b"Ab0+" * 16 + b"\nmore text"
+    assert holds_private_key(content.decode().encode("utf-16") if wide else content)
+
+
+@given(st.binary(max_size=200), st.integers(0, 300))
+def test_a_text_that_speaks_of_keys_is_no_key(noise: bytes, words: int) -> None:
+    assert not holds_private_key(noise.replace(b"-", b""))
+    text = b"A file of many words. " * 300 + b"It begins with -----BEGIN RSA PRIVATE KEY-----, " + b"and so on " * words
+    assert not holds_private_key(text)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".config/gh/hosts.yml",
+        "gh/hosts.yml",
+        ".vault-token",
+        "kubeconfig",
+        "prod.kubeconfig",
+        ".netrc.bak",
+        ".netrc~",
+        ".netrc.swp",
+        "prod.env.bak",
+        "prod.env.bak.2",
+        ".env-prod",
+        ".env_prod",
+        ".prod.env.swp",
+        "service-account.json",
+        "my-service-account-key.json",
+        ".terraform.d/credentials.tfrc.json",
+        "terraform.tfstate.backup",
+        ".boto",
+        "wallet.dat",
+        "key4.db",
+        "server.key.old",
+        "#id_rsa#",
+        "id_ed25519.bak",
+        ".config/gcloud/anything",
+        ".local/share/keyrings/login.keyring",
+        ".Config/GH/Hosts.yml.bak",
+    ],
+)
+def test_paths_of_secrets_and_of_their_copies(path: str) -> None:
+    assert why_secret(path.split("/")) is not None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "hosts.yml",
+        "ansible/hosts.yml",
+        "config.yml",
+        "keys.py",
+        "src/auth.json",
+        "src/cookies",
+        "key.db",
+        "environment.bak",
+        ".env.example",
+        ".env-example",
+        ".env.example.bak",
+        ".env.dist",
+        "id_rsa.pub~",
+        "notes.2024",
+        "accounts/service.json",
+        "terraform.tf",
+    ],
+)
+def test_paths_that_look_like_secrets_and_are_none(path: str) -> None:
+    assert why_secret(path.split("/")) is None
 
 
 @pytest.mark.parametrize(
