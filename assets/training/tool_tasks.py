@@ -45,6 +45,13 @@ SUBJECTS = (
 
 SIGNS_BESIDE_NUMBERS = re.compile(r"[+*/^×÷√%(]|>\s*[-x]|[-x]\s*<|>[a-z]")
 SLOT = re.compile(r"<([a-d])>")
+SENTENCE_END = re.compile(r"(?<=[.!?]) +")
+
+
+def first_sentence(result: str) -> str:
+    """Of what a search found, without the heading above it."""
+    text = result.partition("\n\n")[0].rpartition("\n")[2]
+    return SENTENCE_END.split(text)[0]
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,12 @@ class ToolTasks:
         self.noise = noise
         self.names = [alias for intent in corpus.intents.values() for alias in intent.aliases]
         self.in_signs, self.in_words = calculations_in_signs(corpus), calculations_in_words(corpus)
+        self.sentences = [
+            sentence
+            for intent in corpus.intents.values()
+            for text in (*intent.answers, *intent.reasons)
+            for sentence in SENTENCE_END.split(re.sub(r"[*`]", "", text).replace("\n", " "))
+        ]
 
     def conversation(self, kind: str, rng: random.Random, answered: float = 0.7) -> list[Message]:
         """One question to a tool ("calculator", "clock" or "search"); answered is the share with a result."""
@@ -198,9 +211,9 @@ class ToolTasks:
                 "search_docs: nothing",
             )
         else:
-            result = self.fact(rng)
+            result = self.fact(rng) if rng.random() < 0.4 else self.passages(rng)
             answer, about = (
-                rng.choice(self.corpus.section("search_answer")).replace("<r>", result),
+                rng.choice(self.corpus.section("search_answer")).replace("<r>", first_sentence(result)),
                 "search_docs: found",
             )
         return [
@@ -239,6 +252,15 @@ class ToolTasks:
             f"The {rng.choice(ADJECTIVES)} {self._noun(rng)} {rng.choice(VERBS)} {determiner} "
             f"{rng.choice(ADJECTIVES)} {self._noun(rng)}."
         )
+
+    def passages(self, rng: random.Random) -> str:
+        """What the app's search returns: some passages of text, each below a heading."""
+        found = []
+        for _ in range(rng.choice([1, 2, 3])):
+            heading = " ".join(self.search_term(rng) for _ in range(rng.choice([1, 1, 2])))
+            text = " ".join(rng.choice(self.sentences) for _ in range(rng.choice([1, 1, 2])))
+            found.append(f"# {heading}\n{text}")
+        return "\n\n".join(found)
 
     @staticmethod
     def _noun(rng: random.Random) -> str:
