@@ -29,6 +29,7 @@ from inference.protocol import (
     Prompt,
     SamplingParams,
     Started,
+    StepRecord,
     Submit,
     TextPrompt,
     Timings,
@@ -92,6 +93,8 @@ class LLM:
         self._dropped: deque[str] = deque()
         """Requests whose stream nobody holds any more; aborted before the next step."""
         self._submitted = 0
+        self.last_step: StepRecord | None = None
+        """What the engine did in its latest step."""
 
     @property
     def options(self) -> tuple[OptionState, ...]:
@@ -151,7 +154,9 @@ class LLM:
 
     def _deliver(self, events: Iterable[Event]) -> None:
         for event in events:
-            if isinstance(event, Started | Delta | Finished) and (stream := self._streams.get(event.request_id)):
+            if isinstance(event, StepRecord):
+                self.last_step = event
+            elif isinstance(event, Started | Delta | Finished) and (stream := self._streams.get(event.request_id)):
                 stream._take(event)
 
     def _abort(self, request_id: str) -> None:

@@ -1,8 +1,9 @@
 """The card on which a tool asks before it changes or runs something, in the transcript's place for the next message.
 
-It shows exactly what would happen: the diff, the argument list or the arguments, wrapped and never cut, to be scrolled
-where they are long. It is part of its session's chat and no dialog, so every other tab goes on. The choice that stands
-at first is no, and no key but Enter on another one says yes.
+It shows exactly what would happen: warnings, and the diff, the argument list or the arguments, wrapped and never cut,
+to be scrolled where they are long. Below that the choices stand, however much there is to scroll. It is part of its
+session's chat and no dialog, so every other tab goes on. The choice that stands at first is no, and no key but Enter on
+another one says yes.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from textual.strip import Strip
 
 from app.chat.blocks import wrap
 from app.chat.toolcard import diff_role
-from app.paint import Painted, fit
+from app.paint import Line, Painted, fit
 from app.tools.exchanges import Asking
+from inference.tools.definition import visible
 from inference.tools.receipts import Decision
 
 CHOICES = (
@@ -32,6 +34,12 @@ CHOICES = (
 )
 MOST_ROWS = 18
 """Of what is shown; the rest is scrolled to."""
+COUNTED = 3
+"""More warnings than these are announced by their number, as what they warn of stands below them."""
+BORDER = 2
+IN_SESSION = "without asking in this session: "
+NOT_IN_SESSION = f"no, {IN_SESSION}"
+WHOLE_SCOPE = "“This session” and “Never” are about "
 _WHAT = {"diff": "wants to change a file", "command": "wants to run a program", "arguments": "asks before it runs"}
 
 
@@ -86,6 +94,7 @@ class ApprovalCard(Painted, can_focus=True):
         if other:
             self.choice, self._first = 0, 0
             preview = asking.preview
+            self.border_subtitle = "← → choose · Enter · Esc no"
             self.border_title = f"{asking.receipt.tool} {_WHAT.get(preview.kind, _WHAT['arguments'])}"
         self._height = height
         self._arrange()
@@ -95,23 +104,27 @@ class ApprovalCard(Painted, can_focus=True):
         self._arrange()
 
     def _arrange(self) -> None:
-        width = max(20, self.content_size.width)
-        if self.asking is None or not self.content_size.width:
+        width = self.content_size.width
+        if self.asking is None or not width:
             self.styles.height = 6
             return
-        self._lines = self._text(width)
-        rows = max(1, min(len(self._lines), MOST_ROWS, self._height - self._around()))
-        self._rows = rows
-        self._first = max(0, min(self._first, len(self._lines) - rows))
-        self.styles.height = rows + self._around()
-        more = len(self._lines) - rows
-        self.border_subtitle = "← → choose · Enter · Esc no" + (f" · ↑ ↓ {more} more lines" if more > 0 else "")
+        self._lines = self._warnings(width) + self._text(width)
+        below = len(self._below(width))
+        self._rows = max(1, min(len(self._lines), MOST_ROWS, self._height - BORDER - below))
+        self._first = max(0, min(self._first, len(self._lines) - self._rows))
+        self.styles.height = self._rows + below + BORDER
         self.refresh()
 
-    def _around(self) -> int:
-        """Rows beside the text: the border, warnings, choices and what the choice means."""
+    def _warnings(self, width: int) -> list[Strip]:
         assert self.asking is not None
-        return 2 + len(self.asking.preview.warnings) + 3
+        warnings = self.asking.preview.warnings
+        rows: list[Strip] = []
+        if len(warnings) > COUNTED:
+            count = f"{len(warnings)} warnings. What it would do stands below them."
+            rows += self._wrapped(count, "bad bold", width)
+        for warning in warnings:
+            rows += self._wrapped(warning, "bad", width, "! ", "  ")
+        return [*rows, Strip([])] if rows else []
 
     def _text(self, width: int) -> list[Strip]:
         assert self.asking is not None
@@ -119,39 +132,66 @@ class ApprovalCard(Painted, can_focus=True):
         found: list[Strip] = []
         for line in preview.text.rstrip("\n").split("\n"):
             role = diff_role(line) if preview.kind == "diff" else "text"
-            text = Text(line.expandtabs(4), self.style_of(role))
-            first, *rest = wrap(text, width - 2) or [[]]
-            found += [Strip(first), *(Strip([Segment("↪ ", self.style_of("dim")), *row]) for row in rest)]
+            found += self._wrapped(line.expandtabs(4), role, width, "", "↪ ")
+        if cell_len(NOT_IN_SESSION + preview.scope) > width:  # below the choices it is cut
+            found += [Strip([]), *self._wrapped(WHOLE_SCOPE + preview.scope, "dim", width)]
         return found
+
+    def _wrapped(self, text: str, role: str, width: int, first: str = "", further: str = "") -> list[Strip]:
+        """The text in rows: the first one begins with `first`, the others with `further`."""
+        style, dim = self.style_of(role), self.style_of("dim")
+        rows = wrap(Text(visible(text), style), width - max(cell_len(first), cell_len(further))) or [[]]
+        marks = [Segment(first, style), *[Segment(further, dim)] * (len(rows) - 1)]
+        return [Strip([mark, *row]) for mark, row in zip(marks, rows, strict=True)]
 
     def render_line(self, y: int) -> Strip:
         width, base = self.content_size.width, self.rich_style
         if self.asking is None or not self._lines:
             return Strip.blank(width, base)
-        warnings = self.asking.preview.warnings
-        if y < len(warnings):
-            return self.strip_of([(fit(f"! {warnings[y]}", width), "bad")], width)
-        y -= len(warnings)
         if y < self._rows:
             strip = self._lines[self._first + y]
             return strip.apply_style(base).adjust_cell_length(width, base)
-        y -= 1  # a blank row
-        if y < self._rows:
-            return Strip.blank(width, base)
-        if y == self._rows:
-            return self.strip_of([(text, role) for _, text, role in self._choices()], width)
-        return self.strip_of([(fit(self._meaning(), width), "dim")], width)
+        below = self._below(width)
+        y -= self._rows
+        return self.strip_of(below[y], width) if y < len(below) else Strip.blank(width, base)
 
-    def _choices(self) -> list[tuple[int, str, str]]:
-        """Column, text and role of each choice."""
-        found, column = [], 0
+    # --- below the text ---------------------------------------------------------------------------------------------
+
+    def _below(self, width: int) -> list[Line]:
+        """A rule, the choices, and what the chosen one means; in a low window the choices alone."""
+        choices: list[Line] = []
+        for row in self._choices(width):
+            line: Line = []
+            for number, _, text in row:
+                line += [(text, "tab-active" if number == self.choice else "text"), (" ", "text")]
+            choices.append(line)
+        spare = self._spare(width)
+        rule: list[Line] = [[(self._rule(width), "dim")]] if spare > 0 else []
+        meaning: list[Line] = [[(fit(self._meaning(), width), "dim")]] if spare > 1 else []
+        return rule + choices + meaning
+
+    def _spare(self, width: int) -> int:
+        """Rows that there are beside the choices and one row of text."""
+        return self._height - BORDER - 1 - len(self._choices(width))
+
+    def _rule(self, width: int) -> str:
+        """What parts the text from the choices, and says how much of it is out of sight."""
+        above, below = self._first, len(self._lines) - self._rows - self._first
+        counts = " · ".join(f"{arrow} {count}" for arrow, count in (("↑", above), ("↓", below)) if count > 0)
+        return (f"── {counts} more lines " if counts else "").ljust(width, "─")
+
+    def _choices(self, width: int) -> list[list[tuple[int, int, str]]]:
+        """Number, column and text of each choice, in as many rows as they need."""
+        rows: list[list[tuple[int, int, str]]] = [[]]
+        column = 0
         for number, (_, label) in enumerate(CHOICES):
-            chosen = number == self.choice
-            text = f"▸{label} " if chosen else f" {label} "
-            found.append((column, text, "tab-active" if chosen else "text"))
+            text = f"▸{label} " if number == self.choice else f" {label} "
+            if column and column + cell_len(text) > width:
+                rows.append([])
+                column = 0
+            rows[-1].append((number, column, text))
             column += cell_len(text) + 1
-            found.append((column - 1, " ", "text"))
-        return found
+        return rows
 
     def _meaning(self) -> str:
         assert self.asking is not None
@@ -162,9 +202,9 @@ class ApprovalCard(Painted, can_focus=True):
             case Decision.ONCE:
                 return "exactly what stands above, this time"
             case Decision.SESSION:
-                return f"without asking in this session: {scope}"
+                return IN_SESSION + scope
             case _:
-                return f"no, without asking in this session: {scope}"
+                return NOT_IN_SESSION + scope
 
     def watch_choice(self) -> None:
         self.refresh()
@@ -199,11 +239,10 @@ class ApprovalCard(Painted, can_focus=True):
         """A click chooses; a second one on the chosen word answers."""
         if self.asking is None:
             return
-        x, y = event.x - 2, event.y - 1  # without border and padding
-        if y != len(self.asking.preview.warnings) + self._rows + 1:
-            return
-        spots = [spot for spot in self._choices() if spot[1].strip()]
-        for number, (column, text, _) in enumerate(spots):
+        width = self.content_size.width
+        x, y = event.x - 2, event.y - 1 - self._rows - (self._spare(width) > 0)  # from the first choice's place
+        rows = self._choices(width)
+        for number, column, text in rows[y] if 0 <= y < len(rows) else ():
             if column <= x < column + cell_len(text):
                 if number == self.choice:
                     self.action_answer()

@@ -76,7 +76,7 @@ class ToolsScreen(ModalScreen[None]):
             (f"{state}\n", "bold $text-success" if session.tools.on else "bold $text-warning"),
             (f"Files below {visible(kit.directory(session))} (Ctrl+S names another directory)\n", "$text-muted"),
             (f"More tools and MCP servers: {visible(str(kit.path))}", "$text-muted"),
-            ("" if kit.path.expanduser().exists() else ", which is not there yet", "$text-muted"),
+            ("" if kit.there else ", which is not there yet", "$text-muted"),
             "\n\n",
         ]
         if not kit.ready:
@@ -116,5 +116,4 @@ class ToolsScreen(ModalScreen[None]):
         self._fill()
 
     def action_reload(self) -> None:
-        if self._workspace.kit.ready:
-            self._begin(self._workspace.kit.reload())
+        self._begin(self._workspace.kit.reload())

@@ -233,7 +233,8 @@ class ChatView(Screen[None]):
         exchange = self.workspace.exchanges.of(self.workspace.active)
         asking = exchange.asking if exchange is not None else None
         had_focus = self.focused is self._approval
-        room = max(8, self.query_one("#chat").size.height - 4)
+        height = self.query_one("#chat").size.height
+        room = max(min(8, height), height - 4)
         if not self._approval.show(asking, room):
             return
         # Who is typing goes on typing: an Enter that was meant for the message must not answer.

@@ -65,11 +65,17 @@ async def _with_servers(
 ) -> dict[str, Any]:
     from app.tools.documents import Documentation
     from inference.tools import Context, McpServers, ToolSettings, Workspace, load_toolbox, read_settings
+    from inference.tools.builtin.engine_state import describe_step
 
     settings = read_settings(Path(args.tools_file)) if args.tools_file else ToolSettings()
     directory = args.workspace or settings.workspace
-    context = Context(Workspace(directory) if directory else None, search_documents=Documentation().search)
-    servers = McpServers(settings.mcp, directory=context.workspace.root if context.workspace else None)
+    workspace = Workspace(directory) if directory else None
+    context = Context(
+        workspace,
+        engine_state=lambda: describe_step(llm.last_step),
+        search_documents=Documentation().search,
+    )
+    servers = McpServers(settings.mcp, directory=workspace.root if workspace else None)
     try:
         offered, problems = await servers.start()
         toolbox, further = load_toolbox(settings, context, offered)

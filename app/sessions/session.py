@@ -20,6 +20,9 @@ from inference.tools.receipts import Receipt
 
 DEFAULT_PARAMS = SamplingParams(temperature=0.3)
 """The demo model is a small specialist: near-greedy sampling keeps its facts straight."""
+CUT_OFF = "cut off"
+"""The `reason` of an interrupted answer that is to be asked for again when its session is opened."""
+ENDED_WHILE_WRITING = "glasschat closed before the answer was complete"
 
 
 def new_id() -> str:
@@ -46,7 +49,7 @@ class Turn:
     id: str = field(default_factory=new_id)
     created: float = field(default_factory=time.time)
     reason: str = ""
-    """How an answer finished: stop, length, aborted or error."""
+    """How an answer finished: stop, length, aborted or error; or `CUT_OFF`."""
     note: str = ""
     """A sentence for the reader: why an answer failed or was interrupted."""
     prompt_tokens: int = 0

@@ -26,7 +26,7 @@ from typing import TypeVar
 
 import platformdirs
 
-from app.sessions.session import DEFAULT_PARAMS, Session, Turn, TurnState
+from app.sessions.session import CUT_OFF, DEFAULT_PARAMS, ENDED_WHILE_WRITING, Session, Turn, TurnState
 from app.sessions.windows import Window
 from app.tools.use import ToolUse
 from inference.errors import RequestError
@@ -70,7 +70,6 @@ TURN_COLUMNS = (
 
 Row = tuple[object, ...]
 T = TypeVar("T")
-CLOSED_WHILE_WRITING = "glasschat closed before the answer was complete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,7 +447,8 @@ def _turns(rows: Iterable[tuple[object, ...]]) -> Iterable[Turn]:
         turn = Turn(*row)  # type: ignore[arg-type]
         turn.state = TurnState(turn.state)
         if turn.open:
-            turn.state, turn.note = TurnState.INTERRUPTED, CLOSED_WHILE_WRITING
+            # Whoever wrote it died.
+            turn.state, turn.reason, turn.note = TurnState.INTERRUPTED, CUT_OFF, ENDED_WHILE_WRITING
         yield turn
 
 

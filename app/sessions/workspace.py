@@ -12,7 +12,7 @@ from typing import Any
 
 from app.link import EngineLink
 from app.measure import Measurement, Progress
-from app.sessions.session import Session, Turn, TurnState, new_id
+from app.sessions.session import CUT_OFF, ENDED_WHILE_WRITING, Session, Turn, TurnState, new_id
 from app.sessions.store import Store
 from app.tools.compacting import Compactor
 from app.tools.exchanges import Exchanges
@@ -120,7 +120,24 @@ class Workspace:
         by_name = next((s for s in self.sessions if wanted and s.name == wanted[0]), None)
         self.active = by_name or next((s for s in self.sessions if s.id == last), self.sessions[0])
         for session in self.sessions:
+            self._go_on(session)
+
+    def _go_on(self, session: Session) -> None:
+        """Take up what the app's end broke off: an answer that was being written, or calls that were being made."""
+        head = turn = session.turns.get(session.head or "")
+        if head is not None and head.state is TurnState.INTERRUPTED and head.reason != CUT_OFF:
+            # The engine had died, and the answer that was asked for again had not begun.
+            turn = next((v for v in session.versions(head) if v.reason == CUT_OFF and not v.text), head)
+        if head is None or turn is None or turn.reason != CUT_OFF or turn.parent not in session.turns:
             self.exchanges.resume(session)
+            return
+        turn.reason = ""
+        # Counted, in case the app dies of it.
+        attempts = 1 + sum(version.state is TurnState.INTERRUPTED for version in session.versions(turn))
+        if attempts <= MAX_ATTEMPTS:
+            self._ask_again(session, turn, attempts, "glasschat closed", None if turn is head else head)
+        else:
+            self.save(session, turn)
 
     # --- tabs -------------------------------------------------------------------------------------------------------
 
@@ -204,7 +221,7 @@ class Workspace:
         session = self._closed.pop()
         self._add(session)
         self.activate(session)
-        self.exchanges.resume(session)
+        self._go_on(session)
         return session
 
     def open_stored(self, session_id: str) -> Session | None:
@@ -218,7 +235,7 @@ class Workspace:
             self._closed.remove(known)
         if known not in self.sessions:
             self._add(known)
-            self.exchanges.resume(known)
+            self._go_on(known)
         self.activate(known)
         return known
 
@@ -508,26 +525,32 @@ class Workspace:
                 continue
             if not answer.sent and again:
                 self._answers[request_id] = answer
+                continue
+            session, turn, attempts = answer.session, answer.turn, answer.attempts + blame
+            if turn.parent not in session.turns or not again or attempts > MAX_ATTEMPTS:
+                turn.state, turn.note = TurnState.INTERRUPTED, f"the engine stopped: {message}"
+                self.save(session, turn)
             else:
-                self._ask_again(answer, message, again, answer.attempts + blame)
+                self._ask_again(session, turn, attempts, "the engine stopped", answer.instead_of)
 
-    def _ask_again(self, answer: Answer, message: str, again: bool, attempts: int) -> None:
-        session, turn = answer.session, answer.turn
-        question = session.turns.get(turn.parent or "")
-        if question is None or not again or attempts > MAX_ATTEMPTS:
-            turn.state, turn.note = TurnState.INTERRUPTED, f"the engine stopped: {message}"
-        elif not turn.text:
-            self._ask(session, question, turn, attempts)
-        else:
-            turn.state = TurnState.INTERRUPTED
-            turn.note = "the engine stopped: this stays here until the answer that is asked for again begins"
-            shown = session.head
-            fresh = self._ask(session, question, attempts=attempts)
-            fresh.note = "asked again after the engine stopped; the interrupted answer is the version before"
+    def _ask_again(self, session: Session, turn: Turn, attempts: int, why: str, instead_of: Turn | None) -> None:
+        """Ask for another answer in the place of one that was interrupted.
+
+        One with text stays on screen until there is some of the new one, as does `instead_of`, which one without text
+        was to replace.
+        """
+        shown = session.head
+        turn.note = f"{why}: this stays here until the answer that is asked for again begins" if turn.text else ""
+        if turn.text:
+            turn.state, instead_of = TurnState.INTERRUPTED, turn
+        again = None if turn.text else turn
+        fresh = self._ask(session, session.turns[turn.parent or ""], again, attempts)
+        if instead_of is not None:
+            fresh.note = f"asked again after {why}; the interrupted answer is the version before"
             if (under_way := self.answer_of(fresh)) is not None:
-                under_way.instead_of = turn
+                under_way.instead_of = instead_of
             session.head = shown
-        self.save(session, turn)
+        self.save(session, turn, fresh)
 
     def set_params(self, session: Session, params: SamplingParams, system_prompt: str, priority: int) -> None:
         session.params, session.system_prompt, session.priority = params, system_prompt, priority
@@ -550,12 +573,19 @@ class Workspace:
         await self.kit.close()
 
     def shut_down(self) -> None:
-        """Mark what is still being written as interrupted and let the store write it all."""
+        """Mark what is still being written as interrupted and let the store write it all.
+
+        What was to come after the results of tool calls goes on at the next start, as calls do, and so does what had
+        gone on already.
+        """
         for answer in self._answers.values():
             if not answer.stopped:
-                answer.turn.state = TurnState.INTERRUPTED
-                answer.turn.note = "glasschat closed before the answer was complete"
-                self.save(answer.session, answer.turn)
+                session, turn = answer.session, answer.turn
+                turn.state, turn.note = TurnState.INTERRUPTED, ENDED_WHILE_WRITING
+                asked_by = session.turns.get(turn.parent or "")
+                if answer.instead_of is not None or (asked_by is not None and not asked_by.is_question):
+                    turn.reason = CUT_OFF
+                self.save(session, turn)
         unused = self._automatic
         if unused is not None and not unused.turns and not unused.draft and unused.name == "chat 1":
             self.store.forget(unused.id)

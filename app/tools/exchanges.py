@@ -1,8 +1,9 @@
 """Tool calls under way, one exchange for each session that has called: served in a task of its own.
 
 An exchange begins when an answer with calls is complete, and ends when all of them have. It waits for the user where a
-call asks first; nobody else waits with it. The task writes every state of every receipt through to the disk before it
-goes on, so `resume` finds after a crash what was finished, what had begun, and what had not.
+call asks first; nobody else waits with it. The session says which answer it is for, and the task writes every state of
+every receipt through to the disk before it goes on. So `resume` finds after a crash, or after the user left, what was
+finished, what had begun, and what had not.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from app.sessions.session import Session, Turn, TurnState
+from app.sessions.session import Session, Turn
 from app.sessions.store import Store
 from app.tools.kit import Kit
 from app.tools.messages import taken_apart
@@ -77,22 +78,23 @@ class Exchanges:
 
     def begin(self, session: Session, turn: Turn) -> bool:
         """Make the calls of a complete answer; says whether there is anything to do."""
-        if not taken_apart(turn.text).calls or session.id in self._open:
+        before = self.of(session)
+        if not taken_apart(turn.text).calls or (before is not None and before.turn is turn):
             return False
         exchange = self._open[session.id] = Exchange(session, turn)
-        exchange.task = asyncio.get_running_loop().create_task(self._work(exchange))
+        earlier = None if before is None else before.task
+        exchange.task = asyncio.get_running_loop().create_task(self._work(exchange, earlier))
+        session.tools.calling = turn.id
+        self._save(session)
         return True
 
     def resume(self, session: Session) -> bool:
-        """Go on where the app ended in the middle of calls; says whether there is anything to do."""
+        """Go on where the app ended in the middle of calls; says whether there is anything to do.
+
+        Calls that had not begun, and reads that had, are made now. A change that had begun is not made again.
+        """
         turn = session.turns.get(session.head or "")
-        if not session.tools.on or turn is None or turn.is_question or turn.state is not TurnState.DONE:
-            return False
-        calls = taken_apart(turn.text).calls
-        receipts = session.receipts_of(turn)
-        if not receipts or (len(receipts) == len(calls) and _over(receipts)):
-            return False
-        return self.begin(session, turn)
+        return turn is not None and session.tools.on and turn.id == session.tools.calling and self.begin(session, turn)
 
     def decide(self, asking: Asking, decision: Decision) -> None:
         """The user's word on a call that waits. Once is enough: what comes later answers nothing."""
@@ -109,7 +111,7 @@ class Exchanges:
         return True
 
     async def close(self) -> None:
-        """The app ends: what runs is stopped, what waits for the user is asked again at the next start."""
+        """The app ends: what runs is stopped. The next start finds it as it would after a crash."""
         tasks = [exchange.task for exchange in self._open.values() if exchange.task is not None]
         for task in tasks:
             task.cancel()
@@ -118,9 +120,11 @@ class Exchanges:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    async def _work(self, exchange: Exchange) -> None:
+    async def _work(self, exchange: Exchange, earlier: asyncio.Task[None] | None) -> None:
         session, goes_on = exchange.session, False
         try:
+            if earlier is not None:
+                await asyncio.wait([earlier])  # it was stopped; what it stops first is not to meet what begins now
             await self._kit.loaded()
             self._kit.equip(session)
             exchange.rounds = rounds = self._rounds(exchange)
@@ -137,8 +141,11 @@ class Exchanges:
         except Exception as error:
             exchange.turn.note = f"the tool calls broke off: {type(error).__name__}: {error}"
         finally:
-            self._open.pop(session.id, None)
+            if self.of(session) is exchange:
+                del self._open[session.id]
             self.changed.add(session.id)
+        if session.tools.calling == exchange.turn.id:
+            session.tools.calling = ""
         self._done(session, exchange.turn, goes_on)
 
     def _rounds(self, exchange: Exchange) -> Rounds:
@@ -168,20 +175,15 @@ class Exchanges:
 
     async def _keep(self, exchange: Exchange, receipt: Receipt) -> None:
         session = exchange.session
-        before = session.receipts.get(receipt.call_id)
-        if before == receipt:
+        if session.receipts.get(receipt.call_id) == receipt:
             return
-        had_begun = before is not None and before.state is CallState.RUNNING
-        if receipt.state is CallState.CANCELLED and not exchange.stopped and not had_begun:
-            return  # only the app ends: the call can be made, or asked for, when it is back
+        stopped = receipt.state is CallState.CANCELLED
+        if stopped and not exchange.stopped:
+            return  # only the app ends, of which the receipt on disk says enough
         session.receipts[receipt.call_id] = receipt
         self.changed.add(session.id)
         self._store.save_receipt(session, receipt)
         if receipt.decision in (Decision.SESSION, Decision.NEVER):
             self._save(session)
-        await self._store.written()
-
-
-def _over(receipts: list[Receipt]) -> bool:
-    """Whether the user stopped these calls; otherwise they go on, or the model is still to hear of their results."""
-    return all(receipt.state.finished for receipt in receipts) and any(r.state is CallState.CANCELLED for r in receipts)
+        if not stopped:  # after which nothing begins: a full disk must not hold up who stops it
+            await self._store.written()

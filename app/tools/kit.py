@@ -6,6 +6,8 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from app.keys import load_keymap
@@ -17,7 +19,7 @@ from inference.protocol import StepRecord
 from inference.tools.context import Context
 from inference.tools.mcp_servers import McpServers
 from inference.tools.settings import ToolSettings, read_settings
-from inference.tools.toolbox import Toolbox, load_toolbox
+from inference.tools.toolbox import Toolbox, load_toolbox, standard_tools
 from inference.tools.workspace import Workspace
 
 SETTINGS_FILE = "tools.toml"
@@ -48,40 +50,54 @@ class Kit:
     async def loaded(self) -> None:
         """Returns when the tools are there."""
         self.load()
-        assert self._loading is not None
-        await asyncio.shield(self._loading)
+        waited = None
+        while self._loading is not None and self._loading is not waited:  # a reload takes the place of what is loading
+            waited = self._loading
+            await asyncio.wait([waited])
 
     async def reload(self) -> None:
-        """Read the settings file again. Prompts of a running conversation then begin otherwise: nothing is cached."""
-        if self._loading is not None:
-            await asyncio.shield(self._loading)
-        await self._servers.close()
-        self.ready, self._loading = False, None
+        """Read the settings file again, also while it is being read.
+
+        Prompts of a running conversation then begin otherwise: nothing is cached.
+        """
+        before, self.ready = self._loading, False
+        if before is not None:
+            before.cancel()
+        self._loading = asyncio.get_running_loop().create_task(self._load(before))
         await self.loaded()
 
-    async def _load(self) -> None:
+    @property
+    def there(self) -> bool:
+        """Whether there is a settings file; also if that can't be found out."""
+        try:
+            return self.path.expanduser().exists()
+        except (OSError, RuntimeError):
+            return True
+
+    async def _load(self, before: asyncio.Task[None] | None = None) -> None:
+        """Load what can be had. What can't is a problem to be shown: nobody may wait for tools that never come."""
+        if before is not None:
+            await asyncio.wait([before])
+        settings, toolbox = ToolSettings(), Toolbox()
+        context = Context(engine_state=self._engine_state, search_documents=self._documentation.search)
         problems: list[str] = []
-        settings = ToolSettings()
         try:
-            if self.path.expanduser().exists():
+            await self._servers.close()
+            # What is offered depends only on what the context has, not on which workspace it is.
+            context = replace(context, workspace=Workspace(tempfile.gettempdir()))
+            if self.there:
                 settings = await asyncio.to_thread(read_settings, self.path)
-        except ConfigError as error:
-            problems.append(f"{error}; only the built-in tools are there")
-        self._servers = McpServers(settings.mcp, Path(self.started_in), self._store.folder / "tools.log")
-        others, found = await self._servers.start()
-        problems += found
-        # What is offered depends only on what the context has, not on which workspace it is.
-        context = Context(
-            Workspace(tempfile.gettempdir()),
-            engine_state=self._engine_state,
-            search_documents=self._documentation.search,
-        )
-        try:
-            self.toolbox, more = await asyncio.to_thread(load_toolbox, settings, context, others)
-        except ConfigError as error:
-            problems.append(f"{error}; only the built-in tools are there")
-            self.toolbox, more = await asyncio.to_thread(load_toolbox, ToolSettings(packages=False), context)
-        self.settings, self.problems, self.ready = settings, (*problems, *more), True
+            self._servers = McpServers(settings.mcp, Path(self.started_in), self._store.folder / "tools.log")
+            others, found = await self._servers.start()
+            problems += found
+            toolbox, found = await asyncio.to_thread(load_toolbox, settings, context, others)
+            problems += found
+        except Exception as error:
+            said = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+            problems.append(f"{said}; only the built-in tools are there")
+            with suppress(Exception):  # not even those: then the problem is all there is to see
+                toolbox = (await asyncio.to_thread(standard_tools, context)).without(settings.disabled)
+        self.toolbox, self.settings, self.problems, self.ready = toolbox, settings, tuple(problems), True
 
     async def close(self) -> None:
         """End the servers."""
@@ -106,7 +122,7 @@ class Kit:
         """What is lent to the calls of a session. Without a workspace, if its directory can't be one any more."""
         try:
             workspace = Workspace(self.directory(session))
-        except ConfigError:
+        except (ConfigError, OSError, RuntimeError):  # the last for a ~ that means nobody's home
             workspace = None
         return Context(workspace, Results(self._store, session), self._engine_state, self._documentation.search)
 

@@ -36,6 +36,8 @@ class ToolUse:
     """The workspace; empty for the directory that glasschat was started in."""
     grants: Grants = field(default_factory=Grants)
     folds: Folds = field(default_factory=Folds)
+    calling: str = ""
+    """The answer whose calls are being made, or were when the app ended; empty if there is none."""
     schemas: tuple[Mapping[str, Any], ...] = ()
     """Of the tools that are offered, once they are known; the same in every prompt."""
     max_rounds: int = MAX_ROUNDS
@@ -51,6 +53,7 @@ class ToolUse:
                 "summary": folds.summary,
                 "kept_from": folds.kept_from,
                 "unfolded": folds.refused,
+                "calling": self.calling,
             },
             ensure_ascii=False,
         )
@@ -65,7 +68,8 @@ class ToolUse:
             folds = Folds(
                 results, str(raw.get("summary", "")), str(raw.get("kept_from", "")), bool(raw.get("unfolded"))
             )
-            return cls(bool(raw.get("on")), str(raw.get("directory", "")), Grants(grants), folds)
+            calling = str(raw.get("calling", ""))
+            return cls(bool(raw.get("on")), str(raw.get("directory", "")), Grants(grants), folds, calling)
         except (ValueError, TypeError, AttributeError):
             return cls()
 

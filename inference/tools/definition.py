@@ -118,15 +118,26 @@ def tool(
     return decorate
 
 
-_UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\U000e0000-\U000e0fff\ud800-\udfff]"
+_NOT_PLAIN = re.compile(r"[^\n\t -~]")
+_BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U00016fe4\U0001d159"
+    "\U000e0100-\U000e01ef]"
 )
+"""Letters, marks and symbols by their category, of which nothing is to be seen: Unicode's default-ignorable ones, and
+some whose glyph is a blank."""
 
 
 def visible(text: str) -> str:
-    """Text that shows what it is: control, bidirectional and invisible characters are written as escapes.
+    """Text that shows what it is. What can't be seen, or steers what is seen, is written as an escape: control, format
+    and private characters, and every blank but the space.
 
     Otherwise a file name could move the cursor, and a diff could look like another one.
     """
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _NOT_PLAIN.sub(_shown, text)
+
+
+def _shown(found: re.Match[str]) -> str:
+    character = found[0]
+    if character.isprintable() and not _BLANK.match(character):
+        return character
+    return character.encode("unicode_escape").decode()

@@ -57,18 +57,19 @@ Filled = TypeVar("Filled", ToolSettings, McpServer)
 def read_settings(path: Path) -> ToolSettings:
     """Raises ConfigError for a file that is missing, no TOML, or has a key or value that means nothing."""
     try:
-        found = tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        path = path.expanduser()
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, RuntimeError) as error:  # the last for a ~ that means nobody's home
         raise ConfigError(f"the tools file {path} can't be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"the tools file {path} is not valid TOML: {error}") from None
     servers = _table(found.pop("mcp", {}), "mcp", path)
     settings = _filled(ToolSettings(), found, _SETTINGS, str(path))
-    base = path.expanduser().resolve().parent
+    base = path.resolve().parent
     return replace(
         settings,
-        workspace=None if settings.workspace is None else base / settings.workspace.expanduser(),
-        files=tuple(base / file.expanduser() for file in settings.files),
+        workspace=None if settings.workspace is None else base / settings.workspace,
+        files=tuple(base / file for file in settings.files),
         mcp=tuple(_server(name, _table(entry, f"mcp.{name}", path), path) for name, entry in servers.items()),
     )
 
@@ -110,7 +111,10 @@ def _truth(value: Any) -> bool:
 def _path(value: Any) -> Path:
     if not isinstance(value, str) or not value:
         raise TypeError("a path in quotes")
-    return Path(value)
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise TypeError(f"a path without {Path(value).parts[0]}, which is nobody's home directory") from None
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ def scripted(monkeypatch):
         def stream(self, prompt, params=None):
             prompts.append(prompt)
             found = real(self, prompt, params)
+            next(found)
             found.close()
             text = left.pop(0)
             whole = found.completion
@@ -123,6 +124,13 @@ def test_tools_of_a_server_and_of_a_file(glasschat, scripted, tmp_path):
     assert "sums.add(a=2, b=3) done: 5" in outcome.err
     assert 'shout(text="hi") done: HI' in outcome.err
     assert "sums.write() denied: error: the user said no" in outcome.err
+
+
+def test_the_engine_tells_what_it_did(glasschat, scripted):
+    scripted(call("engine_state"))
+    outcome = glasschat("run", "--tools", "-p", "hi")
+    assert "engine_state() done: step 1: 1 request in the batch" in outcome.err
+    assert "KV blocks: " in outcome.err
 
 
 def test_a_made_up_result_is_cut(glasschat, scripted):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -236,3 +238,83 @@ def test_everything_is_back_at_the_next_start(tmp_path: Path) -> None:
     answer = again.workspace.sessions[0].path()[-1]
     assert (answer.text, answer.state) == (text, TurnState.INTERRUPTED)
     again.workspace.shut_down()
+
+
+def crashed(desk: Desk, folder: Path) -> Desk:
+    """A new start from what is on disk at this moment."""
+    asyncio.run(desk.workspace.store.written())
+    shutil.copytree(desk.workspace.store.folder, folder)
+    desk.workspace.shut_down()
+    return Desk(folder, FakeEngine())
+
+
+def test_after_a_crash_of_the_app_an_interrupted_answer_is_asked_again(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "first", FakeEngine())
+    desk.workspace.send(desk.session, "first")
+    desk.run(4)
+    text = desk.session.path()[-1].text
+    again = crashed(desk, tmp_path / "second")
+    old = again.session.path()[-1]
+    assert (old.text, old.state) == (text, TurnState.INTERRUPTED), "it stays until there is something in its place"
+    assert [s.prompt for s in again.submits()] == [s.prompt for s in desk.submits()]
+    again.engine.finish_all()
+    again.workspace.poll()
+    new = again.session.path()[-1]
+    assert (new.state, new.reason) == (TurnState.DONE, "stop")
+    assert again.session.versions(new) == [old, new]
+    third = crashed(again, tmp_path / "third")
+    assert not third.submits()
+    third.workspace.shut_down()
+
+
+def test_an_answer_that_was_left_in_the_middle_is_not_asked_again(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, FakeEngine())
+    desk.workspace.send(desk.session, "first")
+    desk.run(4)
+    desk.workspace.shut_down()
+    again = Desk(tmp_path, FakeEngine())
+    assert not again.submits()
+    again.workspace.shut_down()
+
+
+def test_a_question_that_the_app_dies_of_is_not_asked_at_every_start(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "0", FakeEngine())
+    desk.workspace.send(desk.session, "poison")
+    for start in range(1, MAX_ATTEMPTS + 2):
+        assert len(desk.submits()) == (start <= MAX_ATTEMPTS)
+        desk.run(4)
+        desk = crashed(desk, tmp_path / str(start))
+    desk.workspace.shut_down()
+
+
+@pytest.mark.parametrize("again", [1, 2])
+def test_an_answer_that_the_engine_lost_and_the_user_did_not_wait_for_comes_at_the_next_start(
+    tmp_path: Path, again: int
+) -> None:
+    """Left before the engine was back, once or at every start; nothing is piled up by that."""
+    desk = Desk(tmp_path, FakeEngine())
+    old = desk.workspace.send(desk.session, "go")
+    desk.run(5)
+    desk.engine.die()
+    desk.workspace.poll()
+    for left in range(again):
+        desk.workspace.shut_down()
+        desk = Desk(tmp_path, FakeEngine(auto_ready=left == again - 1))
+        assert desk.session.path()[-1].text == old.text
+    desk.run(2)
+    new = desk.session.path()[-1]
+    assert [version.id for version in desk.session.versions(new)] == [old.id, new.id]
+    desk.workspace.shut_down()
+
+
+def test_an_engine_that_dies_again_before_the_new_answer_begins_leaves_the_old_one_on_screen(desk: Desk) -> None:
+    old = desk.workspace.send(desk.session, "go")
+    desk.run(5)
+    for _ in range(2):
+        desk.engine.die()
+        desk.workspace.poll()
+        assert desk.session.path()[-1] is old
+        desk.come_back()
+    desk.run(2)
+    new = desk.session.path()[-1]
+    assert desk.session.versions(new) == [old, new]

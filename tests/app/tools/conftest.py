@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from app.chat.approval import ApprovalCard
 from inference.protocol import ChatPrompt, Submit
 from tests.app.conftest import Rig
 
@@ -60,8 +61,10 @@ def with_tools(rig: Rig, folder: Path) -> None:
 
 
 def asking(rig: Rig) -> bool:
+    """Whether a call of the session on screen waits for the user, who can see it."""
     exchange = rig.workspace.exchanges.of(rig.session)
-    return exchange is not None and exchange.asking is not None
+    card = rig.chat.query_one(ApprovalCard)
+    return exchange is not None and exchange.asking is not None and card.asking is exchange.asking
 
 
 def at_rest(rig: Rig) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from textual.widgets import Input
+import pytest
+from textual.widgets import Input, Static
 
 from tests.app.chat.test_race import chat, run_command
 from tests.app.tools.conftest import at_rest, script, until, with_tools
@@ -73,6 +75,77 @@ async def test_a_broken_settings_file_costs_the_own_tools_alone_and_is_said(
         await rig.press("escape")
         await rig.send("compute")
         await until(rig, lambda: "It says: 84" in rig.screen_text() and at_rest(rig))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ('workspace = "~nobody-here/x"', "workspace must be a path without ~nobody-here"),
+        ('files = ["~nobody-here/own.py"]', "files must be a path without ~nobody-here"),
+        ('[mcp.time]\ncommand = ["uvx"]', "only the built-in tools are there"),  # without the package that it needs
+    ],
+)
+async def test_whatever_can_not_be_loaded_is_said_and_the_built_in_tools_are_there(
+    launch: Callable[..., Any], work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, said: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "tools.toml").write_text(settings + "\n")
+    async with launch(script=script) as rig:
+        with_tools(rig, work)
+        await rig.send("compute")
+        await until(rig, lambda: "It says: 84" in rig.screen_text() and at_rest(rig))
+        assert said in rig.workspace.kit.problems[0]
+        (tmp_path / "data" / "tools.toml").write_text("")
+        await rig.send("/tools")
+        await rig.press("r")
+        await until(rig, lambda: rig.workspace.kit.ready and not rig.workspace.kit.problems)
+
+
+async def test_a_settings_file_in_the_home_of_nobody_is_said(
+    launch: Callable[..., Any], work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLASSCHAT_TOOLS", "~nobody-here/tools.toml")
+    async with launch(script=script) as rig:
+        with_tools(rig, work)
+        await rig.send("/tools")
+        await until(rig, lambda: "the tools file ~nobody-here/tools.toml can't be read" in rig.screen_text())
+        assert "calculator" in rig.screen_text()
+
+
+async def test_a_directory_in_the_home_of_nobody_is_no_workspace(launch: Callable[..., Any]) -> None:
+    async with launch(script=script) as rig:
+        with_tools(rig, Path("~nobody-here"))
+        await rig.send("read")
+        await until(rig, lambda: at_rest(rig))
+        assert "there is no workspace" in rig.screen_text()
+        await rig.press("ctrl+s")
+        rig.app.screen.query_one("#directory", Input).value = "~nobody/here"
+        await rig.settle()
+        assert "✗" in str(rig.app.screen.query_one("#hint-directory", Static).render())
+
+
+async def test_tools_are_loaded_anew_although_they_are_still_being_loaded(
+    launch: Callable[..., Any], work: Path, tmp_path: Path
+) -> None:
+    data, go_on = tmp_path / "data", tmp_path / "go-on"
+    data.mkdir()
+    (data / "own.py").write_text(f"import os, time\nwhile not os.path.exists({str(go_on)!r}):\n    time.sleep(0.01)\n")
+    (data / "tools.toml").write_text('files = ["own.py"]\n')
+    try:
+        async with launch(script=script) as rig:
+            with_tools(rig, work)
+            await rig.send("compute")
+            assert "waiting for the tools to be loaded" in rig.screen_text()
+            (data / "tools.toml").write_text("")
+            rig.chat.action_tools()
+            await rig.press("r")
+            await until(rig, lambda: rig.workspace.kit.ready)
+            assert not rig.workspace.kit.problems
+            await rig.press("escape")
+            await until(rig, lambda: "It says: 84" in rig.screen_text() and at_rest(rig))
+    finally:
+        go_on.touch()
 
 
 async def test_a_workspace_that_is_gone_leaves_the_other_tools(launch: Callable[..., Any], tmp_path: Path) -> None:

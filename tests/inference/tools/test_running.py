@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -338,6 +339,19 @@ def test_visible_text_steers_nothing(text: str) -> None:
     assert all(c.isprintable() or c in "\n\t" or ord(c) > 0x7F for c in shown)
     assert not set(shown) & set("\x1b\r\x07\x00\u202e\u2066\u200b\u2028")
     shown.encode()  # no half of a character is left
+
+
+def test_no_character_of_visible_text_is_hidden() -> None:
+    """By another copy of Unicode's properties, over all characters there are."""
+    shown = visible("".join(map(chr, range(sys.maxunicode + 1))))
+    hidden = regex.compile(r"[\p{Default_Ignorable_Code_Point}\p{White_Space}\p{Bidi_Control}\p{Cc}\p{Cs}\u2800]")
+    assert set(hidden.findall(shown)) == {" ", "\t", "\n"}
+
+
+@given(st.text(st.characters(categories=("L", "M", "N", "P", "S"))))
+def test_visible_text_keeps_every_character_that_can_be_seen(text: str) -> None:
+    seen = regex.sub(r"[\p{Default_Ignorable_Code_Point}\u2800\U00016fe4\U0001d159]", "", text)
+    assert visible(seen) == seen
 
 
 def test_tools_are_still_functions() -> None:
