@@ -67,7 +67,7 @@ async def _with_servers(
 
     settings = read_settings(Path(args.tools_file)) if args.tools_file else ToolSettings()
     directory = args.workspace or settings.workspace
-    context = Context(workspace=Workspace(directory) if directory else None)
+    context = Context(Workspace(directory) if directory else None).within(llm.engine.ready().max_model_len)
     servers = McpServers(settings.mcp, directory=context.workspace.root if context.workspace else None)
     try:
         offered, problems = await servers.start()
