@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from inference.protocol import EngineConfig, Event, Prompt, Resume, SetBreakpoints, Submit
+from inference.protocol import ChatPrompt, EngineConfig, Event, Prompt, Resume, SetBreakpoints, Submit
 
 
 class EngineLink(Protocol):
@@ -30,6 +30,8 @@ class EngineLink(Protocol):
     def record(self, path: str) -> None: ...
 
     def count_tokens(self, query_id: str, prompt: Prompt) -> None: ...
+
+    def count_messages(self, query_id: str, prompt: ChatPrompt) -> None: ...
 
     def drain(self) -> list[Event]: ...
 

@@ -23,8 +23,10 @@ from typing import Any
 from inference.errors import EngineError
 from inference.protocol import (
     Abort,
+    ChatPrompt,
     Command,
     Configure,
+    CountMessages,
     CountTokens,
     EngineConfig,
     EngineDied,
@@ -103,6 +105,10 @@ class EngineClient:
     def count_tokens(self, query_id: str, prompt: Prompt) -> None:
         """Answered by `TokenCount` with the same id."""
         self._send(CountTokens(query_id, prompt))
+
+    def count_messages(self, query_id: str, prompt: ChatPrompt) -> None:
+        """Answered by `MessageCounts` with the same id."""
+        self._send(CountMessages(query_id, prompt))
 
     def drain(self) -> list[Event]:
         """All events since the last call, in order. Never waits."""

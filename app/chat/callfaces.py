@@ -10,10 +10,12 @@ from app.chat.message import Face
 from app.chat.toolcard import CallFace
 from app.sessions.session import Session, Turn
 from app.sessions.workspace import Workspace
+from app.tools.folds import Folds
 from inference.tools.calls import call_id
 from inference.tools.definition import visible
 from inference.tools.markup import OPEN
 from inference.tools.receipts import CallState, Receipt
+from inference.tools.shortening import long_arguments
 
 OFF = "not made: tools are off in this session (Ctrl+S)"
 
@@ -31,11 +33,11 @@ def call_faces(workspace: Workspace, turn: Turn, opened: Set[str]) -> tuple[Call
 def with_fold(plain: Face, workspace: Workspace, turn: Turn, opened: Set[str]) -> Face:
     """The face with a word on the turns above, if the model gets them as a summary; the summary itself when opened."""
     session = _session_of(workspace, turn)
-    if session is None or session.tools.folds.kept_from != turn.id:
+    if session is None or not (summary := session.summary_above(turn)):
         return plain
     head = (*plain.head, (" · what is above is summed up for the model (Enter shows how)", "warn"))
-    summary = ((f"the summary: {visible(session.tools.folds.summary)}", "dim"),)
-    return replace(plain, head=head, foot=(*plain.foot, summary) if turn.id in opened else plain.foot)
+    shown = ((f"the summary: {visible(summary)}", "dim"),)
+    return replace(plain, head=head, foot=(*plain.foot, shown) if turn.id in opened else plain.foot)
 
 
 def _session_of(workspace: Workspace, turn: Turn) -> Session | None:
@@ -53,7 +55,16 @@ def _face(workspace: Workspace, session: Session, turn: Turn, receipt: Receipt |
     return CallFace(
         receipt,
         seconds=int(time.time() - receipt.began) if running and receipt.began is not None else 0,
-        folded=receipt.call_id in session.tools.folds.results,
+        folded=_folded(session.tools.folds, turn, receipt),
         opened=opened,
         whole=(workspace.store.result(receipt.call_id) or "") if opened else "",
     )
+
+
+def _folded(folds: Folds, turn: Turn, receipt: Receipt) -> str:
+    parts = []
+    if receipt.call_id in folds.results:
+        parts.append("one line of it")
+    if turn.id in folds.answers and long_arguments(receipt.arguments):
+        parts.append("no long arguments of it")
+    return f"the model sees {' and '.join(parts)}" if parts else ""

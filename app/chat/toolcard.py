@@ -45,8 +45,8 @@ class CallFace:
     """Why there is no receipt."""
     seconds: int = 0
     """For how long it has been running."""
-    folded: bool = False
-    """Its result is left out of the prompts by now."""
+    folded: str = ""
+    """What is left out of it in the prompts by now, as a sentence."""
     opened: bool = False
     whole: str = ""
     """If it is opened: all of its result."""
@@ -78,7 +78,7 @@ def _lines(call: Call | None, face: CallFace, styles: Styles, width: int) -> lis
     if text and (receipt is None or receipt.state.finished):
         lines += _result(text, receipt, face.opened, styles, width)
     if face.folded:
-        lines += wrap(Text("  folded: the model sees one line of it", styles("dim")), width)
+        lines += wrap(Text(f"  folded: {face.folded}", styles("dim")), width)
     return lines
 
 

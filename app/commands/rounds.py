@@ -74,7 +74,7 @@ async def _with_servers(
         workspace,
         engine_state=lambda: describe_step(llm.last_step),
         search_documents=Documentation().search,
-    )
+    ).within(llm.engine.ready().max_model_len)
     servers = McpServers(settings.mcp, directory=workspace.root if workspace else None)
     try:
         offered, problems = await servers.start()

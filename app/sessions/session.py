@@ -112,13 +112,17 @@ class Session:
             path = path[: path.index(until) + 1]
         fork = Session(name, system_prompt=self.system_prompt, params=self.params, priority=self.priority)
         fork.tools = self.tools.like()
+        turns: dict[str, str] = {}
+        calls: dict[str, str] = {}
         for turn in path:
             state = TurnState.INTERRUPTED if turn.open else turn.state
             own = fork.add(replace(turn, id=new_id(), parent=fork.head, state=state, tokens=turn.tokens.copy()))
+            turns[turn.id] = own.id
             for receipt in self.receipts_of(turn):
                 if receipt.state.finished:
-                    name = call_id(own.id, receipt.index)
+                    calls[receipt.call_id] = name = call_id(own.id, receipt.index)
                     fork.receipts[name] = replace(receipt, call_id=name, answer_id=own.id)
+        fork.tools.folds = self.tools.folds.carried(turns, calls)
         return fork
 
     def receipts_of(self, turn: Turn) -> list[Receipt]:
@@ -169,9 +173,20 @@ class Session:
         system = [Part(Message("system", self.system_prompt))] if self.system_prompt.strip() else []
         return system + parts(self.upto(until), self.receipts, self.tools.max_rounds)
 
+    def folded_parts(self, until: str | None) -> list[Part]:
+        """The same as they are sent."""
+        return folded(self.parts(until), self.tools.folds, [turn.id for turn in self.upto(until)])
+
+    def summary_above(self, turn: Turn) -> str:
+        """What the model gets in the place of all that stands above a turn on screen; empty if it gets that itself."""
+        folds = self.tools.folds
+        if turn.parent not in folds.summaries or folds.end(each.id for each in self.path()) != turn.parent:
+            return ""
+        return folds.summaries[turn.parent]
+
     def prompt(self, *, until: str | None, draft: str = "") -> ChatPrompt:
         """The messages on the path that ends in turn `until`, after the system prompt; then `draft` as a question."""
-        messages = [part.message for part in folded(self.parts(until), self.tools.folds)]
+        messages = [part.message for part in self.folded_parts(until)]
         if draft.strip():
             messages.append(Message("user", draft))
         return ChatPrompt(tuple(messages), self.tools.schemas if self.tools.on else ())

@@ -16,8 +16,8 @@ from app.sessions.session import CUT_OFF, ENDED_WHILE_WRITING, Session, Turn, Tu
 from app.sessions.store import Store
 from app.tools.compacting import Compactor
 from app.tools.exchanges import Exchanges
+from app.tools.folds import Folds
 from app.tools.kit import Kit
-from app.tools.use import Folds
 from app.watch import EngineWatch, Phase
 from inference.errors import GlasschatError
 from inference.protocol import (
@@ -27,6 +27,7 @@ from inference.protocol import (
     Event,
     Finished,
     FinishReason,
+    MessageCounts,
     PrefixExplained,
     Ready,
     Recorded,
@@ -101,7 +102,7 @@ class Workspace:
         self.measured: dict[str, str] = {}
         """What measurements have found, by option."""
         self.last_step: StepRecord | None = None
-        self.kit = Kit(store, lambda: self.last_step)
+        self.kit = Kit(store, lambda: self.last_step, lambda: watch.max_model_len)
         self.exchanges = Exchanges(self.kit, store, self.save, self._calls_done)
         self._sayings: list[str] = []
         """For the user, at the next poll."""
@@ -289,14 +290,13 @@ class Workspace:
                 self.link.submit(answer.command)
 
     def _equip(self, answer: Answer) -> bool:
-        """Put the schemas of the session's tools into its prompt; False while they are loaded, or room is made."""
+        """Make the prompt of a session what it is to be; False while its tools are loaded, or room is made."""
         session = answer.session
-        if not session.tools.on:
-            return True
-        if not self.kit.ready:
-            self.kit.load()
-            return False
-        self.kit.equip(session)
+        if session.tools.on:
+            if not self.kit.ready:
+                self.kit.load()
+                return False
+            self.kit.equip(session)
         if not self.compactor.fits(session, answer.turn.parent):
             return False
         answer.command = replace(answer.command, prompt=session.prompt(until=answer.turn.parent))
@@ -351,8 +351,7 @@ class Workspace:
         self.exchanges.changed.clear()
         changes.notices += self._sayings
         self._sayings.clear()
-        if self.kit.ready:
-            self._send_waiting()
+        self._send_waiting()
         if before is not self.watch.phase or self.watch.phase is Phase.DEAD:
             changes.engine = True
         return changes
@@ -362,7 +361,7 @@ class Workspace:
         if self.measurement is not None:
             self.measurement.on_event(event)
             self._note_measurement(self.measurement, changes)
-        if isinstance(event, TokenCount | Delta | Finished) and self.compactor.on_event(event):
+        if isinstance(event, MessageCounts | Delta | Finished) and self.compactor.on_event(event):
             return
         match event:
             case StepRecord():
@@ -481,6 +480,7 @@ class Workspace:
         turn.prompt_tokens, turn.output_tokens = timings.prompt_tokens, timings.output_tokens
         turn.ttft, turn.speed = timings.ttft, timings.tokens_per_second
         self.save(answer.session, turn)
+        self.compactor.learn(answer.session, answer.command.prompt, turn)
         changes.sessions.add(answer.session.id)
         complete = turn.reason in (FinishReason.STOP.value, FinishReason.LENGTH.value)
         if complete and answer.session.tools.on and self.exchanges.begin(answer.session, turn):
@@ -564,6 +564,7 @@ class Workspace:
 
     def unfold(self, session: Session, *, refused: bool) -> None:
         """Send everything in full again. `refused`: and fold nothing by itself from now on."""
+        self.compactor.drop(session)
         session.tools.folds = Folds(refused=refused)
         self.save(session)
 

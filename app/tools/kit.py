@@ -23,13 +23,18 @@ from inference.tools.toolbox import Toolbox, load_toolbox, standard_tools
 from inference.tools.workspace import Workspace
 
 SETTINGS_FILE = "tools.toml"
+SMALL_CONTEXT = 2048
+"""Tokens that a model is thought to have room for as long as it has not said."""
 
 
 class Kit:
     """Loaded when a session with tools first asks something: reading schemas and starting servers takes a moment."""
 
-    def __init__(self, store: Store, last_step: Callable[[], StepRecord | None]) -> None:
-        self._store, self._last_step = store, last_step
+    def __init__(
+        self, store: Store, last_step: Callable[[], StepRecord | None], max_model_len: Callable[[], int]
+    ) -> None:
+        """`max_model_len` is 0 while no engine has been ready."""
+        self._store, self._last_step, self._max_model_len = store, last_step, max_model_len
         self.path = Path(os.environ.get("GLASSCHAT_TOOLS") or store.folder / SETTINGS_FILE)
         """The settings file; it need not be there."""
         self.started_in = os.getcwd()
@@ -124,7 +129,8 @@ class Kit:
             workspace = Workspace(self.directory(session))
         except (ConfigError, OSError, RuntimeError):  # the last for a ~ that means nobody's home
             workspace = None
-        return Context(workspace, Results(self._store, session), self._engine_state, self._documentation.search)
+        lent = Context(workspace, Results(self._store, session), self._engine_state, self._documentation.search)
+        return lent.within(self._max_model_len() or SMALL_CONTEXT)
 
     def _engine_state(self) -> str:
         from inference.tools.builtin.engine_state import describe_step
@@ -133,7 +139,7 @@ class Kit:
 
 
 class Results:
-    """Long results in the store of the chats."""
+    """Long results in the store of the chats; short ones stand in their receipts."""
 
     def __init__(self, store: Store, session: Session) -> None:
         self._store, self._session = store, session
@@ -142,4 +148,7 @@ class Results:
         self._store.save_result(self._session, call_id, text)
 
     def get(self, call_id: str) -> str | None:
-        return self._store.result(call_id)
+        if (stored := self._store.result(call_id)) is not None:
+            return stored
+        receipt = self._session.receipts.get(call_id)
+        return receipt.result if receipt is not None and receipt.state.finished else None

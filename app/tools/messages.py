@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from app.tools.use import Folds
+from app.tools.folds import Folds
 from inference.protocol import THOUGHT, Message
 from inference.tools.calls import call_id
-from inference.tools.compaction import Compaction, with_summary
+from inference.tools.compaction import summary_messages
 from inference.tools.markup import OPEN, RESPONSE, Answer, parse_answer
 from inference.tools.receipts import Receipt
 from inference.tools.rounds import LAST_ROUND
@@ -71,19 +71,24 @@ def parts(turns: Sequence[SomeTurn], receipts: Mapping[str, Receipt], max_rounds
     return found
 
 
-def folded(whole: Sequence[Part], folds: Folds) -> list[Part]:
-    """The parts with what was folded in its short form."""
-    found = [
-        replace(part, message=Message("tool", folds.results[part.call])) if part.call in folds.results else part
-        for part in whole
-    ]
-    first = next((i for i, part in enumerate(whole) if part.turn and part.turn == folds.kept_from), None)
-    if first is None:
-        return found
-    messages = tuple(part.message for part in found)
-    begin = 1 if messages[0].role == "system" else 0
-    plan = Compaction(messages, messages, (0,) * len(messages), summarize=range(begin, first))
-    return [Part(with_summary(plan, folds.summary).messages[0]), *found[first:]]
+def folded(whole: Sequence[Part], folds: Folds, path: Sequence[str]) -> list[Part]:
+    """The parts with what was folded in its short form; `path`: the turns that they are of, empty ones too."""
+    end = folds.end(path)
+    summed_up = set(path[: path.index(end) + 1]) if end else set()
+    found = [_folded(part, folds) for part in whole if part.turn not in summed_up]
+    if end:
+        begin = 1 if found and found[0].message.role == "system" else 0
+        found[begin:begin] = [Part(message) for message in summary_messages(folds.summaries[end])]
+    return found
+
+
+def _folded(part: Part, folds: Folds) -> Part:
+    text = folds.results.get(part.call) if part.call else folds.answers.get(part.turn)
+    if text is None:
+        return part
+    if part.message.content.endswith(LAST_ROUND):
+        text += f"\n{LAST_ROUND}"
+    return replace(part, message=Message(part.message.role, text))
 
 
 def taken_apart(text: str) -> Answer:

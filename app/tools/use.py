@@ -7,24 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.tools.folds import Folds
 from inference.tools.receipts import Decision, Grants
 from inference.tools.rounds import MAX_ROUNDS
-
-
-@dataclass(slots=True)
-class Folds:
-    """What the model is told in short, because the conversation neared the context's limit. The turns stay whole."""
-
-    results: dict[str, str] = field(default_factory=dict)
-    """By call: the line that stands in the place of its result."""
-    summary: str = ""
-    kept_from: str = ""
-    """The first turn that is not part of the summary; empty if there is none."""
-    refused: bool = False
-    """The user wants all of it back: nothing is folded by itself any more."""
-
-    def __bool__(self) -> bool:
-        return bool(self.results or self.kept_from)
 
 
 @dataclass(slots=True)
@@ -43,20 +28,8 @@ class ToolUse:
     max_rounds: int = MAX_ROUNDS
 
     def to_json(self) -> str:
-        folds = self.folds
-        return json.dumps(
-            {
-                "on": self.on,
-                "directory": self.directory,
-                "grants": self.grants.decisions,
-                "folded": folds.results,
-                "summary": folds.summary,
-                "kept_from": folds.kept_from,
-                "unfolded": folds.refused,
-                "calling": self.calling,
-            },
-            ensure_ascii=False,
-        )
+        use = {"on": self.on, "directory": self.directory, "grants": self.grants.decisions, "calling": self.calling}
+        return json.dumps(use | self.folds.to_dict(), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> ToolUse:
@@ -64,12 +37,10 @@ class ToolUse:
         try:
             raw = json.loads(text) if text else {}
             grants = {str(key): Decision(value) for key, value in raw.get("grants", {}).items()}
-            results = {str(key): str(value) for key, value in raw.get("folded", {}).items()}
-            folds = Folds(
-                results, str(raw.get("summary", "")), str(raw.get("kept_from", "")), bool(raw.get("unfolded"))
+            grants_and_folds = Grants(grants), Folds.from_dict(raw)
+            return cls(
+                bool(raw.get("on")), str(raw.get("directory", "")), *grants_and_folds, str(raw.get("calling", ""))
             )
-            calling = str(raw.get("calling", ""))
-            return cls(bool(raw.get("on")), str(raw.get("directory", "")), Grants(grants), folds, calling)
         except (ValueError, TypeError, AttributeError):
             return cls()
 

@@ -1,7 +1,7 @@
 """The step loop: requests in, one batch per step through the model, events out.
 
-All that happens to a request happens here, in one thread, in one of five methods: `submit`, `abort`, `configure`,
-`count_tokens` and `step`. Each returns its events; nothing is called back.
+All that happens to a request happens here, in one thread, in one of four methods: `submit`, `abort`, `configure` and
+`step`. Each returns its events; nothing is called back.
 """
 
 from __future__ import annotations
@@ -37,11 +37,14 @@ from inference.ops.kv_store import KVFormat
 from inference.ops.proof import trusted
 from inference.protocol import (
     Configured,
+    CountMessages,
     CountTokens,
     EngineConfig,
     Event,
     Finished,
     FinishReason,
+    Message,
+    MessageCounts,
     ModelInfo,
     OptionState,
     PhaseTimes,
@@ -245,6 +248,22 @@ class Engine:
         except Exception as error:
             return [TokenCount(command.query_id, 0, sentence(error))]
         return [TokenCount(command.query_id, len(prompt.token_ids))]
+
+    def count_messages(self, command: CountMessages) -> list[Event]:
+        """How long a chat is, and each message's text in it; with a sentence instead if it can't be tokenized.
+
+        In time that grows with its length, however many messages it has: it is read twice.
+        """
+        bare = replace(command.prompt, messages=(Message("user", ""),))
+        try:
+            whole, around = (
+                len(encode_prompt(prompt, self._tokenizer, self.model_info.vocab_size).token_ids)
+                for prompt in (command.prompt, bare)
+            )
+            contents = tuple(len(self._tokenizer.encode(message.content)) for message in command.prompt.messages)
+        except Exception as error:
+            return [MessageCounts(command.query_id, 0, error=sentence(error))]
+        return [MessageCounts(command.query_id, whole, around, contents)]
 
     def record(self, path: str) -> list[Event]:
         """Write what happens to a file from now on, or with an empty path no longer.

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,6 +26,7 @@ from inference.protocol import (
     Abort,
     Command,
     Configure,
+    CountMessages,
     CountTokens,
     EngineConfig,
     EngineDied,
@@ -121,18 +123,24 @@ def _load(model: str, config: EngineConfig, outbox: Outbox) -> Engine:
 
 
 def serve(engine: Engine, inbox: queue.SimpleQueue[Command], outbox: Outbox, pulse: Pulse) -> None:
-    """Take all commands that have come, then run one step, until told to shut down. Waits when idle or paused."""
+    """Take all commands that have come, then run one step, until told to shut down. Waits when idle or paused.
+
+    Counting is the one thing that takes long and that nobody's tokens depend on: one count, at most, between two steps.
+    """
     control = Control()
+    counts: deque[CountTokens | CountMessages] = deque()
     while True:
         answers: list[Event] = []
-        while not inbox.empty() or not (answers or (engine.has_work and control.may_step)):
+        while not inbox.empty() or not (answers or counts or (engine.has_work and control.may_step)):
             command = inbox.get()
             if isinstance(command, Shutdown):
                 return
-            try:
-                answers += _obey(engine, control, command)
-            except Exception:  # a mistake of the caller's, who must not cost the others their answers
-                traceback.print_exc()
+            if isinstance(command, CountTokens | CountMessages):
+                counts.append(command)
+            else:
+                answers += _obeyed(engine, control, command)
+        if counts:
+            answers += _obeyed(engine, control, counts.popleft())
         if answers:
             outbox.send(answers)  # before the step, which may be long
         if engine.has_work and control.may_step:
@@ -145,6 +153,16 @@ def serve(engine: Engine, inbox: queue.SimpleQueue[Command], outbox: Outbox, pul
             outbox.send(events if stopped is None else [*events, stopped])
 
 
+def _obeyed(engine: Engine, control: Control, command: Command) -> list[Event]:
+    """What a command is answered with; nothing if it failed: whoever made the mistake must not cost the others their
+    answers."""
+    try:
+        return _obey(engine, control, command)
+    except Exception:
+        traceback.print_exc()
+        return []
+
+
 def _obey(engine: Engine, control: Control, command: Command) -> list[Event]:
     match command:
         case Submit():
@@ -155,6 +173,8 @@ def _obey(engine: Engine, control: Control, command: Command) -> list[Event]:
             return engine.configure(changes)
         case CountTokens():
             return engine.count_tokens(command)
+        case CountMessages():
+            return engine.count_messages(command)
         case Pause():
             return [control.pause(engine.steps)]
         case ExplainPrefix(session):

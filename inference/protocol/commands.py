@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from inference.errors import ConfigError
-from inference.protocol.requests import Prompt, SamplingParams
+from inference.protocol.requests import ChatPrompt, Prompt, SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,14 @@ class CountTokens:
 
     query_id: str
     prompt: Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class CountMessages:
+    """How many tokens a chat has once rendered, and each of its messages' texts; answered by `MessageCounts`."""
+
+    query_id: str
+    prompt: ChatPrompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,4 +131,16 @@ class Shutdown:
     pass
 
 
-Command = Submit | Abort | Configure | CountTokens | ExplainPrefix | Pause | Resume | SetBreakpoints | Record | Shutdown
+Command = (
+    Submit
+    | Abort
+    | Configure
+    | CountTokens
+    | CountMessages
+    | ExplainPrefix
+    | Pause
+    | Resume
+    | SetBreakpoints
+    | Record
+    | Shutdown
+)

@@ -155,6 +155,19 @@ class TokenCount:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageCounts:
+    query_id: str
+    num_tokens: int
+    """Of the whole prompt."""
+    bare: int = 0
+    """Of a prompt with the same tools and an empty question alone."""
+    contents: tuple[int, ...] = ()
+    """Of each message's text, without what the chat template puts around it."""
+    error: str = ""
+    """Set if the prompt can't be tokenized; the numbers are missing then."""
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """Sent twice a second from a thread of its own, so that a long step and a hung process can be told apart."""
 
@@ -183,6 +196,7 @@ Event = (
     | Recorded
     | PrefixExplained
     | TokenCount
+    | MessageCounts
     | Heartbeat
     | EngineDied
 )

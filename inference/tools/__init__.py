@@ -2,7 +2,7 @@
 
 An app goes through an exchange like this:
 
-    context = Context(workspace=Workspace(folder), results=store, engine_state=last_step_as_text)
+    context = Context(workspace=Workspace(folder), results=store, engine_state=last_step_as_text).within(max_model_len)
     settings = read_settings(path)                      # or ToolSettings()
     toolbox, problems = load_toolbox(settings, context) # built in, packages, files; ConfigError is one sentence
     rounds = Rounds(toolbox, grants, settings.max_rounds)  # one for each question of the user

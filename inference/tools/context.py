@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -41,6 +41,10 @@ class MemoryResults:
             return self._kept.get(call_id)
 
 
+LEAST_RESULT = 100
+"""Bytes that each result gets, however many calls share."""
+
+
 def _now() -> datetime:
     return datetime.now().astimezone()
 
@@ -57,8 +61,11 @@ class Context:
     """What the documentation says on a query."""
     now: Callable[[], datetime] = _now
     """The local time, with its zone."""
-    result_chars: int = 6_000
-    """The most of a result that goes into a prompt; the rest is read by range."""
+    result_bytes: int = 6_000
+    """The most of a result that goes into a prompt, in bytes of UTF-8, of which a token has at least one; the rest is
+    read by range."""
+    round_bytes: int = 24_000
+    """The same of all results of one round together."""
 
     call_id: str = ""
     """Filled for each call, as are the two below."""
@@ -66,3 +73,13 @@ class Context:
     """The digest of the preview that the user said yes to; empty if nobody looked."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     """Set when the call's time is up or the user stopped it; tools that take long look at it."""
+
+    def within(self, max_model_len: int) -> Context:
+        """For a model whose context has so many tokens: a round's results take three fifths of it at the very worst,
+        and about a fifth if they are ordinary text."""
+        room = max_model_len * 3 // 5
+        return replace(self, result_bytes=min(self.result_bytes, room), round_bytes=min(self.round_bytes, room))
+
+    def shared(self, calls: int) -> Context:
+        """For each of the calls of one round."""
+        return replace(self, result_bytes=min(self.result_bytes, max(LEAST_RESULT, self.round_bytes // max(1, calls))))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate, takewhile
 
 from inference.tools.calls import digest
 from inference.tools.context import ResultStore
@@ -35,24 +37,39 @@ def result_of_error(sentence: str) -> Result:
     return Result(quote_markers(text), False, digest(text), len(text))
 
 
-def bounded(text: str, call_id: str, store: ResultStore, most_chars: int, ok: bool = True) -> Result:
-    """A result as the model gets it. Of what is longer than `most_chars`, the beginning is shown, whole lines, with a
+def bounded(text: str, call_id: str, store: ResultStore, most_bytes: int, ok: bool = True) -> Result:
+    """A result as the model gets it. Of what is longer than `most_bytes`, the beginning is shown, whole lines, with a
     word on how to read on. All but short ones are stored: they may be left out of later prompts."""
     whole = Result(quote_markers(text), ok, digest(text), len(text))
-    if len(text) > min(STORED_OVER, most_chars):
+    fits = size(text) <= most_bytes
+    if len(text) > STORED_OVER or not fits:
         store.put(call_id, text)
-    if len(text) <= most_chars:
+    if fits:
         return whole
     lines = stored_lines(text)
-    shown = 0
-    room = most_chars
-    while shown < len(lines) and (room := room - len(lines[shown]) - 1) >= 0:
-        shown += 1
+    shown = fitting(lines, most_bytes)
+    beginning = lines[:shown] or [cut(lines[0], most_bytes)]
     note = (
-        f"[lines 1 to {shown} of {len(lines)}; the rest is stored: "
+        f"[{f'lines 1 to {shown}' if shown else 'the beginning of line 1'} of {len(lines)}; the rest is stored: "
         f'read_result(call_id="{call_id}", start={shown + 1}) reads on]'
     )
-    return Result(quote_markers("\n".join([*lines[:shown], note])), ok, whole.digest, whole.chars)
+    return Result(quote_markers("\n".join([*beginning, note])), ok, whole.digest, whole.chars)
+
+
+def size(text: str) -> int:
+    """Bytes of UTF-8."""
+    return len(text.encode("utf-8", errors="replace"))
+
+
+def cut(text: str, most_bytes: int) -> str:
+    """The whole characters among the first so many bytes."""
+    return text.encode("utf-8", errors="replace")[:most_bytes].decode("utf-8", errors="ignore")
+
+
+def fitting(lines: Iterable[str], most_bytes: int) -> int:
+    """How many of the first lines have at most so many bytes, with their ends."""
+    ends = accumulate(size(line) + 1 for line in lines)
+    return sum(1 for _ in takewhile(lambda end: end <= most_bytes, ends))
 
 
 def stored_lines(text: str) -> list[str]:

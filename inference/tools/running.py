@@ -16,7 +16,7 @@ from inference.tools.calls import CallError, digest
 from inference.tools.context import Context, MemoryResults
 from inference.tools.definition import Effect, Preview, Tool, ToolError, visible
 from inference.tools.receipts import Decision, Receipt, Verdict
-from inference.tools.results import MAX_ERROR_CHARS, Result, bounded, result_of_error
+from inference.tools.results import MAX_ERROR_CHARS, STORED_OVER, Result, bounded, cut, result_of_error, size
 from inference.tools.rounds import Phase, Rounds
 from inference.tools.toolbox import Toolbox
 
@@ -31,6 +31,7 @@ async def serve(rounds: Rounds, context: Context, ask: Ask, keep: Keep) -> None:
     state of a receipt, and what it was given must be on disk when it returns: a call begins only after that.
     If this task is cancelled, running calls are stopped, commands with all their children, and the rounds are over.
     """
+    context = context.shared(len(rounds.latest))
     try:
         for receipt in rounds.latest:
             await keep(receipt)
@@ -65,15 +66,15 @@ async def run(toolbox: Toolbox, receipt: Receipt, context: Context) -> Result:
         value = await _within(tool, tool.function, _lend(tool, arguments, context), context)
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     except (ToolError, CallError) as error:
-        return _error(str(error))
+        return _error(str(error), context)
     except (Exception, SystemExit) as error:
-        return _error(f"the tool failed: {type(error).__name__}: {error}")
+        return _error(f"the tool failed: {type(error).__name__}: {error}", context)
     clean = text.encode("utf-8", errors="replace").decode()
     try:
-        return bounded(clean, receipt.call_id, context.results, context.result_chars)
+        return bounded(clean, receipt.call_id, context.results, context.result_bytes)
     except Exception as error:  # the call was made: what came of it must not be lost with the rest
-        kept = f"{clean[: context.result_chars]}\n[cut here, as the rest could not be stored: {error}]"
-        return replace(bounded(kept, receipt.call_id, MemoryResults(), len(kept)), chars=len(clean))
+        kept = f"{cut(clean, context.result_bytes)}\n[cut here, as the rest could not be stored: {error}]"
+        return replace(bounded(kept, receipt.call_id, MemoryResults(), size(kept)), chars=len(clean))
 
 
 async def _make(rounds: Rounds, receipt: Receipt, context: Context, keep: Keep) -> None:
@@ -87,7 +88,7 @@ async def _decide(rounds: Rounds, receipt: Receipt, context: Context, ask: Ask, 
         shown = await preview(rounds.toolbox, receipt, context)
     except Exception as error:
         said = str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
-        await keep(rounds.ended(receipt.call_id, _error(said), time.time()))
+        await keep(rounds.ended(receipt.call_id, _error(said, context), time.time()))
         return
     answer = await ask(receipt, shown)
     verdict = answer if isinstance(answer, Verdict) else Verdict(answer)
@@ -106,8 +107,8 @@ def _lend(tool: Tool, arguments: dict[str, Any], context: Context) -> dict[str, 
     return arguments if tool.context_parameter is None else {**arguments, tool.context_parameter: context}
 
 
-def _error(sentence: str) -> Result:
-    return result_of_error(sentence[:MAX_ERROR_CHARS])
+def _error(sentence: str, context: Context) -> Result:
+    return result_of_error(sentence[: max(STORED_OVER, min(MAX_ERROR_CHARS, context.result_bytes))])
 
 
 async def _within(tool: Tool, function: Callable[..., Any], arguments: dict[str, Any], context: Context) -> Any:

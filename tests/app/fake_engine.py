@@ -25,6 +25,8 @@ from inference.protocol import (
     Event,
     Finished,
     FinishReason,
+    Message,
+    MessageCounts,
     ModelInfo,
     OptionState,
     PhaseTimes,
@@ -114,6 +116,7 @@ class FakeEngine:
     """Steps per second of real time; 0: only `run` makes steps."""
     auto_ready: bool = True
     num_blocks: int = 256
+    context: int = MODEL.context_length
     step_seconds: float = 0.02
     slower: Mapping[str, float] = field(default_factory=dict)
     """How many times as long a step takes with an option's value, such as {"kernels=mlx": 1.3}."""
@@ -150,6 +153,11 @@ class FakeEngine:
         assert self.alive, "a dead engine was given a request"
         self.commands.append(command)
         prompt = self._count(command.prompt)
+        if prompt >= self.context:
+            message = f"the prompt has {prompt} tokens, but only {self.context} fit the context"
+            timings = Timings(0.0, 0.0, 0.0, prompt, 0)
+            self.events.append(Finished(command.request_id, FinishReason.ERROR, timings, message))
+            return
         self.running[command.request_id] = Running(command, prompt, tokens(self.script(command)))
         self.events.append(Started(command.request_id, prompt, command.params.seed or 7))
 
@@ -198,6 +206,12 @@ class FakeEngine:
         self.commands.append(("count", query_id))
         self.events.append(TokenCount(query_id, self._count(prompt)))
 
+    def count_messages(self, query_id: str, prompt: ChatPrompt) -> None:
+        self.commands.append(("count messages", query_id))
+        bare = replace(prompt, messages=(Message("user", ""),))
+        contents = tuple(len(tokens(m.content)) for m in prompt.messages)
+        self.events.append(MessageCounts(query_id, self._count(prompt), self._count(bare), contents))
+
     def drain(self) -> list[Event]:
         if self.rate and self.alive:
             now = time.monotonic()
@@ -222,7 +236,12 @@ class FakeEngine:
 
     def become_ready(self) -> None:
         self.events.append(
-            Ready(replace(MODEL, draft=self.draft), self.options(), self.num_blocks, MODEL.context_length)
+            Ready(
+                replace(MODEL, draft=self.draft, context_length=self.context),
+                self.options(),
+                self.num_blocks,
+                self.context,
+            )
         )
 
     def die(self, message: str = "the engine was killed by SIGKILL", *, restartable: bool = True) -> None:
@@ -330,6 +349,7 @@ class FakeEngine:
             budget -= given
             samples = given >= missing
             most = min(request.command.params.max_tokens or len(request.answer), len(request.answer))
+            most = min(most, self.context - request.prompt)
             drafts = min(depth, budget, most - request.output - 1) if missing <= 0 else 0
             budget -= drafts
             scheduled.append(Scheduled(id, session, given + drafts, request.computed, missing > 0, samples, drafts))

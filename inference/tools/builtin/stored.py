@@ -8,7 +8,10 @@ from pydantic import Field
 
 from inference.tools.context import Context
 from inference.tools.definition import Effect, ToolError, tool
-from inference.tools.results import stored_lines
+from inference.tools.results import fitting, stored_lines
+
+NOTE = 100
+"""Bytes for the word on how to read on."""
 
 
 @tool(effect=Effect.READS)
@@ -26,12 +29,8 @@ def read_result(
     if start > len(found):
         raise ToolError(f"the result has {len(found)} lines, so none begins at {start}")
     # Fewer than asked for, rather than a result that is too long itself: then nothing is ever stored twice.
-    chosen: list[str] = []
-    room = context.result_chars - 100
-    for line in found[start - 1 : start - 1 + lines]:
-        if (room := room - len(line) - 1) < 0 and chosen:
-            break
-        chosen.append(line)
+    asked = found[start - 1 : start - 1 + lines]
+    chosen = asked[: max(1, fitting(asked, context.result_bytes - NOTE))]
     end = start + len(chosen) - 1
     more = f"; start={end + 1} reads on" if end < len(found) else ""
     return "\n".join([*chosen, f"[lines {start} to {end} of {len(found)}{more}]"])

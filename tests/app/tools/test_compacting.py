@@ -7,15 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.tools.compacting import LIMIT
+from app.sessions.session import TurnState
 from inference.protocol import ChatPrompt, Submit
-from inference.tools.compaction import SUMMARY_TOKENS
+from inference.tools.compaction import LEFT_OUT, Room
+from inference.tools.receipts import CallState
 from tests.app.chat.test_race import run_command
 from tests.app.conftest import Rig
-from tests.app.fake_engine import MODEL
-from tests.app.tools.conftest import READ, at_rest, until, with_tools
+from tests.app.tools.conftest import READ, at_rest, call, until, with_tools
 
-MOST = int(MODEL.context_length * LIMIT)
+ENGINE = {"context": 2048, "num_blocks": 8}
+ROOM = Room(2048)
 
 
 def script(command: Submit) -> str:
@@ -23,11 +24,15 @@ def script(command: Submit) -> str:
     last = command.prompt.messages[-1]
     if last.content.startswith("Summarize our conversation"):
         return "They read notes."
-    return READ if last.content == "read" else "Noted." if last.role == "tool" else "Talk. " * 300
+    return READ if last.content == "read" else "Noted." if last.role == "tool" else "Talk. " * 150
 
 
 def prompts(rig: Rig) -> list[ChatPrompt]:
     return [c.prompt for c in rig.engine.commands if isinstance(c, Submit) and isinstance(c.prompt, ChatPrompt)]
+
+
+def counts(rig: Rig) -> int:
+    return sum(isinstance(c, tuple) and c[0] == "count messages" for c in rig.engine.commands)
 
 
 async def ask(rig: Rig, text: str) -> None:
@@ -40,12 +45,12 @@ async def ask(rig: Rig, text: str) -> None:
 
 
 async def test_old_results_are_folded_before_the_prompt_no_longer_fits(launch: Callable[..., Any], work: Path) -> None:
-    (work / "notes.md").write_text("\n".join("a b c d e f g h" for _ in range(150)))
-    async with launch(script=script) as rig:
+    (work / "notes.md").write_text("\n".join("a b c d e f g h" for _ in range(80)))
+    async with launch(script=script, **ENGINE) as rig:
         with_tools(rig, work)
         for _ in range(3):
             await ask(rig, "read")
-        assert max(rig.engine._count(prompt) for prompt in prompts(rig)) <= MOST
+        assert max(rig.engine._count(prompt) for prompt in prompts(rig)) <= ROOM.limit
         results = [m.content for m in prompts(rig)[-1].messages if m.role == "tool"]
         assert "an older result of" in results[0]
         assert results[-1].startswith("a b c")
@@ -58,67 +63,125 @@ async def test_old_results_are_folded_before_the_prompt_no_longer_fits(launch: C
         await run_command(rig, "Undo the folding")
         whole = rig.session.prompt(until=rig.session.head)
         assert all(m.content.startswith("a b c") for m in whole.messages if m.role == "tool")
-    async with launch(script=script) as rig:
+    async with launch(script=script, **ENGINE) as rig:
         assert rig.session.tools.folds.refused
 
 
+async def test_a_long_argument_of_an_old_call_is_folded_and_stays_on_the_screen(
+    launch: Callable[..., Any], work: Path
+) -> None:
+    text = "a line of the file\n" * 400
+    made = call("create_file", path="long.md", content=text)
+
+    def writes(command: Submit) -> str:
+        return made if command.prompt.messages[-1].content == "write" else script(command)  # type: ignore[union-attr]
+
+    async with launch(script=writes, **ENGINE) as rig:
+        with_tools(rig, work)
+        await rig.send("write")
+        await until(rig, lambda: rig.engine.running)
+        await rig.finish()
+        await until(rig, lambda: rig.workspace.exchanges.of(rig.session) and "▸No" in rig.screen_text())
+        await rig.press("right", "enter")
+        await until(rig, lambda: at_rest(rig))
+        assert (work / "long.md").read_text() == text
+        await ask(rig, "and now?")
+        answer = prompts(rig)[-1].messages[1]
+        assert "long.md" in answer.content
+        assert "characters left out" in answer.content
+        assert any("arguments of tool calls in 1 older answer folded" in notice for notice in rig.notices())
+        rig.transcript.action_top()
+        await rig.settle()
+        assert "folded: the model sees no long arguments of it" in rig.screen_text()
+        assert rig.session.path()[1].text == made
+
+
+async def test_a_file_that_is_larger_than_the_context_is_read_to_its_end(
+    launch: Callable[..., Any], work: Path
+) -> None:
+    (work / "notes.md").write_text("".join(f"{n} b c d e\n" for n in range(2600)))
+    assert (work / "notes.md").stat().st_size > 30_000
+
+    def reads_on(command: Submit) -> str:
+        assert isinstance(command.prompt, ChatPrompt)
+        last = command.prompt.messages[-1]
+        if last.content == "read":
+            return call("read_file", path="notes.md", lines=5000)
+        if last.role == "tool" and "reads on" in last.content:
+            start = int(last.content.rsplit("start=", 1)[1].split(")")[0].split(" ")[0])
+            return call("read_result", call_id=first_call(rig), start=start)
+        return "Read."
+
+    def first_call(rig: Rig) -> str:
+        return next(iter(rig.session.receipts))
+
+    async with launch(script=reads_on, **ENGINE) as rig:
+        with_tools(rig, work)
+        await ask(rig, "read")
+        await until(rig, lambda: at_rest(rig))
+        receipts = list(rig.session.receipts.values())
+        assert len(receipts) > 5, "each round reads on"
+        assert [r.state for r in receipts[:8]] == [CallState.DONE] * 8
+        assert max(rig.engine._count(prompt) for prompt in prompts(rig)) <= ROOM.limit
+        assert all(t.state is TurnState.DONE and t.reason == "stop" for t in rig.session.path() if not t.is_question)
+
+
+async def test_several_large_results_of_one_round_share_the_room(launch: Callable[..., Any], work: Path) -> None:
+    (work / "notes.md").write_text("a b c d e f\n" * 2600)
+
+    def reads(command: Submit) -> str:
+        last = command.prompt.messages[-1]  # type: ignore[union-attr]
+        return "\n".join([READ] * 6) if last.content == "read" else "Noted."
+
+    async with launch(script=reads, **ENGINE) as rig:
+        with_tools(rig, work)
+        await ask(rig, "read")
+        await until(rig, lambda: at_rest(rig))
+        assert rig.session.path()[-1].text == "Noted."
+        results = [m.content for m in prompts(rig)[-1].messages if m.role == "tool"]
+        assert len(results) == 6
+        assert all("a b c" in result and "reads on" in result for result in results)
+
+
+async def test_with_tools_only_the_first_prompt_waits_to_be_counted(launch: Callable[..., Any], work: Path) -> None:
+    async with launch(script=lambda command: "Yes.", **ENGINE) as rig:
+        with_tools(rig, work)
+        for number in range(5):
+            await ask(rig, f"question {number}")
+            assert counts(rig) == 1, "schemas are guessed to take more than they do"
+
+
 async def test_old_turns_are_summed_up_by_the_model_itself(launch: Callable[..., Any], work: Path) -> None:
-    async with launch(script=script) as rig:
+    async with launch(script=script, **ENGINE) as rig:
         with_tools(rig, work)
         for number in range(12):
             await ask(rig, f"question {number}")
-        assert max(rig.engine._count(prompt) for prompt in prompts(rig)) <= MODEL.context_length
+        assert max(rig.engine._count(prompt) for prompt in prompts(rig)) <= ROOM.context
         last = prompts(rig)[-1]
-        assert last.messages[0].role == "system"
-        assert "They read notes." in last.messages[0].content
+        assert [(m.role, m.content) for m in last.messages[:2]] == [
+            ("user", LEFT_OUT),
+            ("assistant", "They read notes."),
+        ]
         assert "question 0" not in [m.content for m in last.messages]
         assert last.messages[-1].content == "question 11"
         assert len(rig.session.path()) == 24
-        kept = rig.session.tools.folds.kept_from
-        rig.transcript.selected = kept
+        assert any("older messages summarized, to make room" in notice for notice in rig.notices())
+        kept = next(turn for turn in rig.session.path() if rig.session.summary_above(turn))
+        rig.transcript.selected = kept.id
         rig.transcript.action_select(0)
         await rig.settle()
-        assert "summed up for the model" in rig.screen_text()
-    async with launch(script=script) as rig:
-        assert "They read notes." in rig.session.prompt(until=rig.session.head).messages[0].content
-
-
-async def test_a_summary_is_what_comes_behind_the_thought(launch: Callable[..., Any], work: Path) -> None:
-    thought = "I was asked for a summary. " * 4
-
-    def thinks(command: Submit) -> str:
-        return f"<think>{thought}</think>{script(command)}"
-
-    async with launch(script=thinks) as rig:
-        with_tools(rig, work)
-        for number in range(12):
-            await ask(rig, f"question {number}")
-        assert rig.session.tools.folds.summary.startswith("They read notes.")
-        assert "think" not in rig.session.tools.folds.summary
-        asked = [
-            c for c in rig.engine.commands if isinstance(c, Submit) and "Summarize" in c.prompt.messages[-1].content
-        ]
-        assert all(c.params.max_tokens == SUMMARY_TOKENS + len(thought.strip()) for c in asked), "room for both"
-
-
-async def test_a_summary_that_never_gets_beyond_the_thought_replaces_nothing(
-    launch: Callable[..., Any], work: Path
-) -> None:
-    def thinks(command: Submit) -> str:
-        found = script(command)
-        return "<think>well, well" if found == "They read notes." else found
-
-    async with launch(script=thinks) as rig:
-        with_tools(rig, work)
-        for number in range(12):
-            await ask(rig, f"question {number}")
-        assert any("Summarize" in p.messages[-1].content for p in prompts(rig))
-        assert not rig.session.tools.folds
-        assert not any("summarized" in notice for notice in rig.notices())
+        assert rig.screen_text().count("summed up for the model") == 1
+        await run_command(rig, "Undo the folding")
+        assert len(rig.session.prompt(until=rig.session.head).messages) == 24
+        await run_command(rig, "Fold when it gets long")
+        await ask(rig, "question 12")
+        assert [*rig.session.tools.folds.summaries.values()][-1:] == ["They read notes."]
+    async with launch(script=script, **ENGINE) as rig:
+        assert "They read notes." in rig.session.prompt(until=rig.session.head).messages[1].content
 
 
 async def test_escape_while_room_is_made_asks_nothing_more(launch: Callable[..., Any], work: Path) -> None:
-    async with launch(script=script) as rig:
+    async with launch(script=script, **ENGINE) as rig:
         with_tools(rig, work)
         for number in range(14):
             await ask(rig, f"question {number}")

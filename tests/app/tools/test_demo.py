@@ -101,3 +101,23 @@ async def test_the_demo_model_computes_reads_a_file_and_edits_one_after_a_yes(wo
         assert (work / "notes.md").read_text().startswith("port = 9090")
         assert list(session.receipts.values())[-1].state is CallState.DONE
         assert not any(markup in rig.screen_text() for markup in ("tool_call", "<think>"))
+
+
+@pytest.mark.slow
+async def test_a_file_larger_than_the_context_can_be_read_again_and_again(work: Path, tmp_path: Path) -> None:
+    line = "The cache is paged, and a block holds sixteen tokens, which several prompts can share.\n"
+    (work / "notes.md").write_text(line * 400)
+    async with running(tmp_path) as (rig, _):
+        session = rig.session
+        session.params = SamplingParams(temperature=0)
+        rig.workspace.set_tools(session, True, str(work))
+        await until(rig, lambda: rig.workspace.watch.ready)
+        for _ in range(6):
+            await rig.send("read notes.md")
+            await until(rig, lambda: at_rest(rig))
+        assert {turn.reason for turn in session.path() if not turn.is_question} == {"stop"}
+        assert all(turn.prompt_tokens < rig.workspace.watch.max_model_len for turn in session.path())
+        first = next(iter(session.receipts.values()))
+        assert first.result_chars > 30_000
+        assert "reads on]" in first.result
+        assert session.tools.folds

@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.sessions.session import Session, Turn
+from app.tools.folds import Folds
 from app.tools.messages import NOT_MADE, taken_apart
-from app.tools.use import Folds, ToolUse
+from app.tools.use import ToolUse
 from inference.protocol import Message
 from inference.tools.calls import call_id
+from inference.tools.compaction import LEFT_OUT
 from inference.tools.context import Context
 from inference.tools.receipts import Decision, Grants
 from inference.tools.results import Result
@@ -74,12 +76,14 @@ def test_folded_results_and_a_summary_stand_in_for_what_they_fold_and_can_be_und
         session.add(Turn("user", f"question {n}", parent=session.head))
         session.add(Turn("assistant", f"answer {n}", parent=session.head))
     whole = session.prompt(until=session.head)
-    third = session.path()[4]
-    session.tools.folds = Folds(summary="We spoke.", kept_from=third.id)
+    path = session.path()
+    session.tools.folds = Folds(summaries={path[1].id: "We began.", path[3].id: "We spoke."})
     short = session.prompt(until=session.head).messages
-    assert [m.content for m in short[1:]] == ["question 2", "answer 2"]
-    assert short[0].content.startswith("Be brief.")
-    assert short[0].content.endswith("We spoke.")
+    assert [m.content for m in short] == ["Be brief.", LEFT_OUT, "We spoke.", "question 2", "answer 2"]
+    assert [turn.id for turn in path if session.summary_above(turn)] == [path[4].id]
+    earlier = session.prompt(until=path[2].id).messages
+    assert [m.content for m in earlier] == ["Be brief.", LEFT_OUT, "We began.", "question 1"]
+    assert session.prompt(until=path[0].id).messages == whole.messages[:2]
     session.tools.folds = Folds()
     assert session.prompt(until=session.head) == whole
 
@@ -96,16 +100,18 @@ def test_a_folded_result_is_one_line() -> None:
     session.receipts |= rounds.receipts
     session.tools.folds = Folds(results={name: "[left out]"})
     assert session.prompt(until=answer.id).messages[-1] == Message("tool", "[left out]")
+    session.tools.folds = Folds(answers={answer.id: "I computed."})
+    assert session.prompt(until=answer.id).messages[1] == Message("assistant", "I computed.")
 
 
 @given(
     st.booleans(), st.text(), st.dictionaries(st.text(), st.sampled_from([Decision.SESSION, Decision.NEVER])),
-    st.dictionaries(st.text(), st.text()), st.text(), st.text(), st.booleans(),
+    st.lists(st.dictionaries(st.text(), st.text()), min_size=3, max_size=3), st.booleans(),
 )  # fmt: skip
 def test_what_is_stored_of_a_session_comes_back(
-    on: bool, directory: str, grants: dict[str, Decision], results: dict[str, str], summary: str, kept: str, no: bool
+    on: bool, directory: str, grants: dict[str, Decision], folds: list[dict[str, str]], no: bool
 ) -> None:
-    use = ToolUse(on, directory, Grants(grants), Folds(results, summary, kept, no))
+    use = ToolUse(on, directory, Grants(grants), Folds(*folds, no))
     assert ToolUse.from_json(use.to_json()) == use
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import regex
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.tools.builtin.stored import read_result
-from inference.tools.context import Context, MemoryResults
+from inference.tools.context import LEAST_RESULT, Context, MemoryResults
 from inference.tools.definition import Effect, Preview, Tool, ToolError, tool, visible
 from inference.tools.receipts import CallState, Decision, Receipt, Verdict
-from inference.tools.results import LINE_WIDTH, bounded, stored_lines
+from inference.tools.results import LINE_WIDTH, bounded, size, stored_lines
 from inference.tools.rounds import Outcome, Phase, Rounds
 from inference.tools.running import serve
 from inference.tools.toolbox import Toolbox, standard_tools
@@ -275,7 +275,7 @@ async def test_a_result_that_cannot_be_stored_is_not_lost() -> None:
         """Say much."""
         return "word " * 5000
 
-    rounds, [result] = await made(Toolbox([long]), written(("long", {})), Context(results=Full(), result_chars=600))
+    rounds, [result] = await made(Toolbox([long]), written(("long", {})), Context(results=Full(), result_bytes=600))
     assert result.startswith("word word")
     assert result.endswith("[cut here, as the rest could not be stored: the disk is full]")
     assert next(iter(rounds.receipts.values())).result_chars == 25_000
@@ -294,25 +294,54 @@ async def test_whatever_a_tool_returns_becomes_text(value: object, shown: str) -
     assert results == [shown]
 
 
-texts = st.lists(st.text("ab<|>\n", max_size=30) | st.just("x" * 3 * LINE_WIDTH), max_size=60).map("\n".join)
+texts = st.lists(st.text("ab<|>\n漢é", max_size=30) | st.just("x" * 3 * LINE_WIDTH), max_size=60).map("\n".join)
 
 
 @given(texts, st.integers(600, 3000))
 def test_a_long_result_can_be_read_to_its_end(text: str, most: int) -> None:
     store = MemoryResults()
     result = bounded(text, "call", store, most)
-    assert len(result.text) <= most + 300
-    if len(text) <= most:
+    assert size(result.text.replace("< ", "<")) <= most + 120
+    if size(text) <= most:
         assert result.text.replace("< ", "<") == text.replace("< ", "<")
         return
-    context = Context(results=store, result_chars=most)
+    context = Context(results=store, result_bytes=most)
     collected: list[str] = []
     while len(collected) < len(stored_lines(text)):
         part = read_result("call", context, start=len(collected) + 1).split("\n")
-        assert len("\n".join(part)) <= max(most, LINE_WIDTH + 200)
+        assert size("\n".join(part)) <= max(most, 3 * LINE_WIDTH + 200)
         collected += part[:-1]
     assert collected == stored_lines(text)
     assert "".join(collected) == "".join(text.splitlines())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(300, 200_000), st.integers(1, 16), st.sampled_from(["word\n", "漢字\n", "漢字", "é"]))
+async def test_the_results_of_a_round_leave_room_in_the_context(max_model_len: int, calls: int, word: str) -> None:
+    @tool(effect=Effect.READS)
+    def long() -> str:
+        """Say much."""
+        return word * 5_000
+
+    context = Context().within(max_model_len)
+    _, results = await made(Toolbox([long]), written(*[("long", {})] * calls), context)
+    assert len(results) == calls
+    notes = 130 * calls
+    most = max(max_model_len * 3 // 5, LEAST_RESULT * calls)
+    assert sum(map(size, results)) <= most + notes
+    assert all(result.startswith(word[:1]) and "reads on]" in result for result in results)
+    if calls == 1:
+        assert size(results[0]) >= min(max_model_len * 3 // 5, 6_000) - LINE_WIDTH * 3 - 3, "no less than there is room"
+
+
+async def test_an_error_takes_no_more_room_than_a_result() -> None:
+    @tool(effect=Effect.READS)
+    def fail() -> str:
+        """Fail."""
+        raise ToolError("no " * 5000)
+
+    _, [result] = await made(Toolbox([fail]), written(("fail", {})), Context().within(1000))
+    assert len(result) <= 620
 
 
 def test_reading_what_is_not_there() -> None:
