@@ -26,9 +26,8 @@ from inference.machine import cache_directory, core_count, processor_name
 from inference.ops.native import on_gpu
 from inference.ops.weights import runs_on_cpu
 
-CLEARLY_SLOWER = 0.9
-"""Below this ratio a kernel has lost: a near tie must not fall to one side today and to the other tomorrow."""
-
+SLOWER = 1 / 1.05
+"""Below this ratio a kernel has lost. As little as is left of it is what a clock can't tell."""
 
 _LOOKS = 3
 """Starts that must have found a kernel slow before it is left out for good."""
@@ -64,6 +63,8 @@ class Verdict:
     """How many starts looked at it."""
     limit: str = ""
     """Why the kernel does not take such a model, in its own words; empty where it does."""
+    failure: str = ""
+    """What it raised, where it failed."""
 
     @property
     def agrees(self) -> bool:
@@ -71,15 +72,16 @@ class Verdict:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast as MLX's own operations, on average over the steps; 0 where it was not timed."""
-        if not self.races:
-            return 0.0
-        return math.exp(sum(math.log(max(race.ratio, 1e-9)) for race in self.races) / len(self.races))
+        """How many times as fast as MLX's own operations, in the step where that is least; 0 where it was not timed.
+
+        A fast decode makes up for no slow prefill: both are waited for.
+        """
+        return min((race.ratio for race in self.races), default=0.0)
 
     @property
     def earns(self) -> bool:
         """Whether it is used where nothing is asked for by name."""
-        return self.agrees and self.ratio >= CLEARLY_SLOWER
+        return self.agrees and self.ratio >= SLOWER
 
     @property
     def final(self) -> bool:
@@ -169,6 +171,7 @@ def _verdict(kept: Any) -> Verdict:
         day=str(kept["day"]),
         looks=int(kept["looks"]),
         limit=str(kept["limit"]),
+        failure=str(kept["failure"]),
     )
 
 

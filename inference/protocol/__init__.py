@@ -47,6 +47,7 @@ from inference.protocol.options import (
     SCHEDULING_POLICIES,
     SPECULATIONS,
     EngineConfig,
+    KernelState,
     OptionState,
     in_words,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "FinishReason",
     "Finished",
     "Heartbeat",
+    "KernelState",
     "LoadProgress",
     "Message",
     "ModelInfo",

@@ -187,6 +187,14 @@ Launches::Launches(mx::Stream stream, const char* name, metal::Type type, std::v
     : Primitive(stream), name_(name), type_(type), steps_(std::move(steps)), between_(std::move(between)) {}
 
 void Launches::eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
+    try {
+        launch(inputs, outputs);
+    } catch (const std::exception& error) {
+        throw std::runtime_error("Metal kernel " + std::string(name_) + ": " + error.what());
+    }
+}
+
+void Launches::launch(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
     for (mx::array& out : outputs) {
         out.set_data(mx::allocator::malloc(out.nbytes()));
     }
