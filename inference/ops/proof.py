@@ -69,7 +69,8 @@ def refuse(error: Exception, table: OpTable, demands: Demands) -> bool:
     the tables of these demands that are chosen from now on."""
     failing = failed_operations(error)
     used = [c.operation for c in table.choices() if c.operation in failing and c.implementation == "native"]
-    verdicts().add({filed_under(name, demands): failed(demands, error) for name in used})
+    if used:
+        verdicts().add({filed_under(name, demands): failed(demands, error) for name in used})
     return bool(used)
 
 

@@ -108,7 +108,8 @@ class Launches : public mx::Primitive {
     void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) final {
         eval_gpu(inputs, outputs);  // where launches are not run by a GPU, but in its place
     }
-    // Whatever goes wrong is a std::runtime_error that names this operation, which others can compute.
+    // Throws a std::runtime_error that names this operation for what can't be launched: others can compute it. Where
+    // memory is short it is MLX's error, as everywhere.
     void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) final;
 
   protected:

@@ -164,16 +164,31 @@ def test_draws_of_other_shapes_are_refused(gpu, said):
         WRONG_DRAWS[said](mx.zeros((2, 9)))
 
 
+@pytest.mark.skipif(mx.metal.is_available(), reason="here Metal itself would run them")
 def test_an_operation_that_fails_is_named(gpu):
     """So that others can compute it: see proof.refuse."""
-    pool = mx.zeros((4, 16, 1, 64)).swapaxes(0, 1).swapaxes(0, 1)[::2]
-    kv = PagedKV([pool], [pool])
-    rows = random(1, (1, 1, 64), mx.float32)
-    native.write_kv(kv, 0, rows, rows, layout((1,), (1,), 16, 2))
-    with pytest.raises(RuntimeError, match="Metal kernel WriteKV: a KV pool") as caught:
-        mx.eval(kv.arrays)
-    assert native.failed_operations(caught.value) == ("write_kv",)
-    assert native.failed_operations(RuntimeError("out of memory")) == ()
+    x, weight = random(1, (2, 64), mx.float32), mx.ones(64)
+    step = layout((1, 1), (1, 1), 8, 2)
+    pool = mx.zeros((2, 8, 1, 64))
+    heads = x.reshape(2, 1, 64)
+    lazy = {
+        "linear": native.linear(x, quantized_weight("f32", 4, 32, 8, 64)),
+        "rms_norm": native.rms_norm(x, weight, 1e-6),
+        "add_rms_norm": native.add_rms_norm(x, x, weight, 1e-6)[0],
+        "rope": native.rope(heads, mx.arange(2), 1e4),
+        "silu_mul": native.silu_mul(x, x),
+        "write_kv": _native.write_kv([pool], heads, step.native),
+        "paged_attention": native.paged_attention(heads, pool, pool, step, 1.0),
+        "largest": native.largest(x, 5),
+        "greedy": native.greedy(x),
+        "draw": native.draw(x, [Draw(1, 1.0)] * 2),
+    }
+    _native.run_launches_by(None)  # and now nothing can launch them
+    for operation, result in lazy.items():
+        with pytest.raises(RuntimeError, match=r"Metal kernel \w+: .* needs Metal") as caught:
+            mx.eval(result)
+        assert operation in native.failed_operations(caught.value)
+    assert native.failed_operations(RuntimeError("[malloc] Unable to allocate 9 bytes")) == ()
     assert not gpu.kernels
 
 
