@@ -112,7 +112,7 @@ def _look(operation: str, demands: Demands, found: Mapping[str, Verdict]) -> Ver
         ours = (thunks.get(case) or prepared(operation, case, demands, native, "native") for case in heat.cases)
         others = (prepared(operation, case, demands, theirs, order) for case in heat.cases)
         races.append(_race(heat, zip(ours, others, strict=True)))
-    return Verdict(agreement.error, agreement.tolerance, agreement.dtype, tuple(races), today)
+    return Verdict(agreement.error, agreement.tolerance, agreement.dtype, tuple(races), today, by_step=on_gpu())
 
 
 def failed(demands: Demands, error: Exception) -> Verdict:

@@ -139,7 +139,7 @@ class KernelState:
     implementation: str
     reason: str
     ratio: float = 0.0
-    """How many times as fast as MLX's operations our own kernel is, where it gains least; 0 if nobody measured."""
+    """How many times as fast as MLX's operations our own kernel is; 0 if that was not measured."""
     error: float | None = None
     """How far our own kernel is from the reference, as a fraction of the numbers' size; None if it was not compared,
     or gave no numbers."""
