@@ -176,6 +176,11 @@ KEYS: tuple[Key, ...] = (
         palette=False, bound=False,
     ),
     Key(
+        "switches.operations", "o", "operations", "Operations",
+        "on the row of kernels: what computes each operation, and why", "switches",
+        palette=False, bound=False,
+    ),
+    Key(
         "switches.restart", "f5", "restart", "Restart",
         "restart the engine with what is asked for", "switches",
         palette=False, bound=False,

@@ -19,7 +19,7 @@ from inference.machine import available_memory, cache_directory, core_count, pro
 
 if TYPE_CHECKING:  # a machine without MLX is examined, too
     from inference.ops.table import OpChoice
-    from inference.ops.verdicts import Verdict
+    from inference.ops.verdicts import Race, Verdict
 
 COMPILERS = ("c++", "clang++", "g++")
 ROOM_NEEDED = 200 * 2**20
@@ -168,16 +168,23 @@ def _operations(kernels: str, again: bool) -> Iterator[Finding]:
                 yield _operation(choice, found.get(choice.operation), kernels, activations)
         shown |= {filed_under(operation, asked) for operation in found}
     for what, verdict in known.items():
-        if what not in shown and verdict.limit:
-            yield Finding("kernels", Status.OK, f"{what}: ours is not made for this: {verdict.limit}")
-        elif what not in shown and not verdict.agrees:
-            yield Finding(
-                "kernels", Status.FAIL, f"{what}: ours is not used, it differs by {verdict.error:.0e}", _REPORT
-            )
-        elif what not in shown and not verdict.earns:
-            yield Finding("kernels", Status.NOTE, f"{what}: ours is not used{_pace(verdict)}", _AGAIN)
+        if what not in shown:
+            yield _kept(what, verdict)
     if known:
         yield Finding("kernels", Status.OK, f"{len(known)} verdicts in {known.path}; --again finds them anew")
+
+
+def _kept(what: str, verdict: Verdict) -> Finding:
+    """A verdict on what another model, or another option, asks for."""
+    if verdict.limit:
+        return Finding("kernels", Status.OK, f"{what}: ours is not made for this: {verdict.limit}")
+    if verdict.failure:
+        return Finding("kernels", Status.FAIL, f"{what}: ours is not used, it fails: {verdict.failure}", _REPORT)
+    if not verdict.agrees:
+        return Finding("kernels", Status.FAIL, f"{what}: ours is not used, it differs by {verdict.error:.0e}", _REPORT)
+    if not verdict.earns:
+        return Finding("kernels", Status.NOTE, f"{what}: ours is not used{_pace(verdict)}", _AGAIN)
+    return Finding("kernels", Status.OK, f"{what}: ours agrees{_pace(verdict)}")
 
 
 _REPORT = "report this machine; until then others compute it"
@@ -241,8 +248,13 @@ def _pace(verdict: Verdict) -> str:
     """How fast one of our own kernels was, beside the others, on its day."""
     if not verdict.races:
         return ""
-    ratios = ", ".join(f"{r.ratio:.1f}× as fast for {r.rows} row{'s' * (r.rows > 1)}" for r in verdict.races)
+    ratios = ", ".join(f"{r.ratio:.1f}× as fast for {_of(r)}" for r in verdict.races)
     return f": {ratios}, measured {verdict.day}"
+
+
+def _of(race: Race) -> str:
+    rows = f"{race.rows} row{'s' * (race.rows > 1)}"
+    return f"{rows} of the head" if race.step.endswith("head") else rows
 
 
 def _demo_model() -> Finding:

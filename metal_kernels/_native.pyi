@@ -189,8 +189,8 @@ def decoder_layer(
 
 def gpu_in_use() -> bool:
     """Whether operations go to a Metal GPU: rms_norm, add_rms_norm, rope, silu_mul, largest, greedy, write_kv and
-    paged_attention then run there, and so do quantized_linear and gather_quantized_linear, which raise ValueError
-    elsewhere."""
+    paged_attention then run there, and so do quantized_linear, gather_quantized_linear and gpu_draw, which raise
+    ValueError elsewhere."""
 
 def metal_kernels_in(directory: str, library: str) -> None:
     """Where the sources of the Metal kernels are, and a library that was made of them before, or an empty string."""
@@ -230,6 +230,14 @@ def gather_quantized_linear(
     """Row r of [R, O] is row sources[r] of x [T, I] times matrix experts[r] of several [experts, O, I].
 
     Many rows take less time where those of one expert stand together. Raises ValueError like quantized_linear.
+    """
+
+def gpu_draw(x: mx.array, listed: mx.array | None, keys: mx.array, temperatures: mx.array) -> mx.array:
+    """Of each row of x [R, V] the id, uint32 [R], whose logit / temperature + noise is largest: of all, or of `listed`
+    [R, n] uint32. V where the largest is not finite or a candidate is NaN.
+
+    `keys` [R, 2] uint32 are the low and the high half of what the noise is made from, `temperatures` [R] float32.
+    Raises ValueError like quantized_linear.
     """
 
 class MetalLaunch:

@@ -17,15 +17,18 @@ from textual.widgets import DataTable, Input, Static
 
 from app.commands.options import parse
 from app.paint import fit
+from app.panels.kernels import KernelsScreen
 from app.watch import EngineWatch
 from inference.errors import ConfigError
 from inference.live_experiment import refusal
-from inference.protocol import EngineConfig, in_words
+from inference.protocol import EngineConfig, KernelState, in_words
 
 WIDE = 108
 """Columns from which the table has room for the reasons."""
 LEAST_ROWS, BESIDES = 8, 15
 """Rows of the table where the window is low, and rows of the window that are for all but the table."""
+KERNELS = "kernels"
+"""The option that has a list of its own."""
 REASON = 36
 """Cells for a reason in the table; the whole of it stands below for the row of the cursor."""
 
@@ -73,6 +76,7 @@ class SwitchesScreen(ModalScreen[None]):
         Binding("f5", "restart", "Restart the engine"),
         Binding("m", "measure", "Measure a change"),
         Binding("l", "measure_live", "Measure with your chats"),
+        Binding("o", "operations", "Each operation of kernels"),
         Binding("up", "choose(-1)", "Another choice"),
         Binding("down", "choose(1)", "Another choice"),
     ]
@@ -168,6 +172,8 @@ class SwitchesScreen(ModalScreen[None]):
         about.append("Changes at the next step." if row.live else "Changes when the engine restarts.")
         if row.name in self._watch.since:
             about.append(f" In force since step {self._watch.since[row.name]}.")
+        if row.name == KERNELS:
+            about.append(" O shows each operation.")
         if row.reason:
             about += ["\n", (row.reason, "$text-warning")]
         if row.name in self._measured:
@@ -176,6 +182,15 @@ class SwitchesScreen(ModalScreen[None]):
             about += ["\n", (f"✗ {self._error}", "$text-error")]
         self.query_one("#about", Static).update(Content.assemble(*about))
         self.query_one("#effect", Static).update(Content(self._effect()))
+
+    def action_operations(self) -> None:
+        """What computes each, on the row of the option that says so."""
+        row = self._current()
+        if row is not None and row.name == KERNELS:
+            self.app.push_screen(KernelsScreen(self._kernels))
+
+    def _kernels(self) -> tuple[KernelState, ...]:
+        return next((state.kernels for state in self._watch.options if state.name == KERNELS), ())
 
     def on_data_table_row_selected(self) -> None:
         self._ask("set")

@@ -34,7 +34,8 @@ from inference.errors import ConfigError
 from inference.model.loader import LoadedModel
 from inference.ops.attention import spelled
 from inference.ops.kv_store import KVFormat
-from inference.ops.proof import trusted
+from inference.ops.proof import refuse, trusted
+from inference.ops.table import OpTable
 from inference.protocol import (
     Configured,
     CountMessages,
@@ -198,9 +199,7 @@ class Engine:
             self._keep(kept)
         except ConfigError as error:
             return [Configured(self.options, self._steps + 1, str(error))]
-        self._runner.ops = ops
-        if self.speculator.drafter:
-            self.speculator.drafter.model.use(ops)
+        self._use(ops)
         before = self._options.in_force
         if "speculation" in changes:
             self.speculator.problem = ""
@@ -224,6 +223,12 @@ class Engine:
         if self._recorder:
             self._recorder.change(self._options.in_force)
         return [Configured(self.options, self._steps + 1)]
+
+    def _use(self, ops: OpTable) -> None:
+        """Compute by another table, and so do drafts."""
+        self._runner.ops = ops
+        if self.speculator.drafter:
+            self.speculator.drafter.model.use(ops)
 
     def _keep(self, kept: KVFormat) -> None:
         """Keep keys and values so from the next step on. All that is in the cache is computed again.
@@ -468,24 +473,49 @@ class Engine:
     # --- when a step fails ---
 
     def _recover(self, plan: Plan, error: Exception) -> list[Event]:
-        """A batch of one: that request ends with an error. A larger one: its requests are tried one by one."""
+        """A batch of one: that request ends with an error. A larger one: its requests are tried one by one.
+
+        Where a kernel of ours failed, no request did: all are computed anew, without that kernel.
+        """
         traceback.print_exception(error, file=sys.stderr)
+        if self._replace_kernels(error):
+            self._requeue(plan, blame=False)
+            return [Configured(self.options, self._steps + 1)]
         in_batch = self._requeue(plan)
         if len(in_batch) != 1:
             return []
         return self._end(in_batch[0], FinishReason.ERROR, failure(error))
 
-    def _requeue(self, plan: Plan) -> list[Generation]:
-        """Take all requests out of the scheduler, to be computed anew; return those of the batch, now suspects."""
+    def _replace_kernels(self, error: Exception) -> bool:
+        """Whether kernels of ours made a step fail; others are in force then."""
+        asked = self._options.requested
+        demands = self._runner.demands(asked.activations, self._runner.kept)
+        if not refuse(error, self._runner.ops, demands):
+            return False
+        ops = trusted(spelled(asked.kernels, asked.attention), demands)
+        self._use(ops)
+        found = settled(asked, ops, self.model_info, self._runner.kept)
+        for name in ("kernels", "attention"):
+            self._options.overrule(name, found[name])
+        self.pace.forget()
+        self.speculator.forget()
+        return True
+
+    def _requeue(self, plan: Plan, *, blame: bool = True) -> list[Generation]:
+        """Take all requests out of the scheduler, to be computed anew; return those of the batch.
+
+        These are suspects now, unless none of them is to `blame`.
+        """
         self._runner.reset()
         self.speculator.reset()
         self._scheduler.forget_prefixes()
         in_batch = [self._live[chunk.request.request_id] for chunk in plan.chunks]
         for generation in [self._live[request.request_id] for request in self._scheduler]:
             self._take_out(generation)
-            if generation not in in_batch:
+            if not (blame and generation in in_batch):
                 self._trial.park(generation)
-        self._trial.suspect(in_batch)
+        if blame:
+            self._trial.suspect(in_batch)
         return in_batch
 
     def _take_out(self, generation: Generation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -12,9 +13,10 @@ from inference.errors import ConfigError
 from inference.model.loader import LoadedModel
 from inference.ops.attention import in_force
 from inference.ops.kv_store import KVFormat
+from inference.ops.proof import UNASKED
 from inference.ops.table import PARTS, OpChoice, OpTable
 from inference.ops.weights import runs_on_cpu
-from inference.protocol import EngineConfig, ModelInfo, OptionState, in_words
+from inference.protocol import EngineConfig, KernelState, ModelInfo, OptionState, in_words
 
 _LIVE = {f.name: bool(f.metadata["live"]) for f in fields(EngineConfig)}
 
@@ -40,6 +42,7 @@ class Options:
             draft=model.draft or "none",
             **({"dtype": loaded.dtype} | {name: each.value for name, each in found.items()}),
         )
+        self._kernels = found["kernels"].kernels
         self._reasons = {
             "num_kv_blocks": pool.reason,
             "max_model_len": self._length_reason(loaded.info.context_length),
@@ -69,14 +72,16 @@ class Options:
     def request(self, requested: EngineConfig, found: Mapping[str, Settled]) -> None:
         """Take a checked request: live options are in force from now on, as asked for or as `found` says."""
         changed = {name: getattr(requested, name) for name, live in _LIVE.items() if live}
-        self.in_force = replace(self.in_force, **(changed | {name: each.value for name, each in found.items()}))
+        self.in_force = replace(self.in_force, **changed)
         self.requested = requested
         for name, each in found.items():
-            self.explain(name, each.reason)
+            self.overrule(name, each)
 
     def overrule(self, name: str, found: Settled) -> None:
-        """An option can't be had as it was asked for any longer."""
+        """An option is in force otherwise than it was asked for."""
         self.in_force = replace(self.in_force, **{name: found.value})
+        if name == "kernels":
+            self._kernels = found.kernels
         self.explain(name, found.reason)
 
     def explain(self, name: str, reason: str) -> None:
@@ -91,7 +96,8 @@ class Options:
         requested = in_words(getattr(self.requested, name))
         pending = not live and getattr(self.requested, name) != getattr(self._started_with, name)
         reason = "takes effect when the engine restarts" if pending else self._reasons.get(name, "")
-        return OptionState(name, requested, in_words(getattr(self.in_force, name)), reason, live)
+        kernels = self._kernels if name == "kernels" else ()
+        return OptionState(name, requested, in_words(getattr(self.in_force, name)), reason, live, kernels)
 
 
 _KINDS = {bool: "true or false", int: "a whole number", str: "a word"}
@@ -112,8 +118,15 @@ def _measured(reason: str, choices: Iterable[OpChoice]) -> str:
     return f"{reason} ({', '.join(ratios)})" if ratios else reason
 
 
+def _told(choice: OpChoice) -> KernelState:
+    error = choice.error if choice.error is not None and math.isfinite(choice.error) else None
+    return KernelState(choice.operation, choice.implementation, choice.reason, choice.ratio, error)
+
+
 def _follows(choice: OpChoice, ops: OpTable) -> bool:
-    """Whether the choice is no news: layers by their parts, which are not all our own kernels."""
+    """Whether the choice is no news: of what nobody asks for, or layers by parts that are not all our own kernels."""
+    if choice.reason == UNASKED:
+        return True
     parts = [other.implementation for other in ops.choices() if other.operation in PARTS]
     return choice.implementation == "parts" and set(parts) != {"native"}
 
@@ -124,6 +137,8 @@ class Settled:
 
     value: Any
     reason: str = ""
+    kernels: tuple[KernelState, ...] = ()
+    """Of the option of that name."""
 
 
 def settled(requested: EngineConfig, ops: OpTable, model: ModelInfo, kept: KVFormat) -> dict[str, Settled]:
@@ -142,7 +157,7 @@ def settled(requested: EngineConfig, ops: OpTable, model: ModelInfo, kept: KVFor
     return {
         **dtype,
         "speculation": _speculation(requested, model),
-        "kernels": Settled(kernels, reason),
+        "kernels": Settled(kernels, reason, tuple(map(_told, ops.choices()))),
         "attention": Settled(*in_force(ops, requested.attention)),
         "activations": activations,
         "kv_cache_dtype": Settled(kept.name, "that of the activations" if requested.kv_cache_dtype == "auto" else ""),

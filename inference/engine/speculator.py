@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
+from inference.ops.native import failed_operations
 from inference.protocol import EngineConfig, Speculation, StepRecord
 from inference.scheduling.plan import Chunk, Plan
 from inference.scheduling.request import Request
@@ -191,6 +192,8 @@ class Speculator:
             try:
                 return drafter.draft([_text(chunk) for chunk in plan.chunks], choose)
             except Exception as error:
+                if failed_operations(error):
+                    raise  # a kernel's fault: the model's own steps go by the same
                 traceback.print_exception(error, file=sys.stderr)
                 drafter.reset()
                 self.problem = (

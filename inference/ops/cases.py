@@ -1,6 +1,6 @@
 """Random input for every operation, of a model's shapes: what kernels are compared on, and timed with.
 
-Every operation has two steps to compute: a decode, of one token, and a prefill, of a ragged batch.
+Which cases an operation has depends on the device: see `variants`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,29 @@ from inference.ops.demands import Demands
 from inference.ops.draws import Draw
 from inference.ops.experts import Experts, StackedExperts
 from inference.ops.kv_store import FLOATS, INTEGERS, KVStore, to_groups
+from inference.ops.native import on_gpu
 from inference.ops.paged import PagedKV, RaggedLayout
 from inference.ops.table import LAYER, OPERATIONS, arranged, arranged_experts
 from inference.ops.weights import DenseWeight, QuantizedWeight, Weight
 
 Operation = Callable[..., Any]
-Thunk = Callable[[], list[mx.array]]
+After = Callable[[mx.array], mx.array]
+"""Makes an input wait for something else, so that what is computed from it comes after that."""
+
+
+def at_once(x: mx.array) -> mx.array:
+    """After nothing."""
+    return x
+
+
+Thunk = Callable[[After], list[mx.array]]
 """Computes a case once more: its results, lazy."""
 
 _BLOCK = 16
 _EPS, _THETA = 1e-6, 1e6
 _EXPERTS, _CHOSEN = 4, 2
+_COUNTS = (40, 1, 1024)
+"""Of the largest logits. A GPU's kernel is another for each power of two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +72,35 @@ class Step:
 STEPS = (Step("decode", (1,), (200,)), Step("prefill", (20, 11, 1), (20, 41, 77)))
 
 
-def prepared(operation: str, step: Step, demands: Demands, compute: Operation, order: str) -> Thunk:
-    """A step's input of an operation, made ready: weights in the order of one implementation of `linear`."""
-    return _CASES[operation](_Inputs(demands.cut(), step, order), compute)
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A matrix [outputs, inputs] that a model multiplies by."""
+
+    outputs: int
+    inputs: int
+    bias: bool
+    kind: tuple[int, int]
+    """Bits of an element and elements of a group, as in Demands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What one run of an operation computes."""
+
+    step: Step
+    product: Product | None = None
+    """Of `linear`, the only matrix; without it a stacked one of each kind that the model has."""
+
+
+def as_tried(demands: Demands) -> Demands:
+    """The sizes that kernels are tried with. On the CPU a smaller model of the same kind shows how they compute; on a
+    GPU which of them is launched, and how fast that is, depends on each width."""
+    return demands if on_gpu() else demands.cut()
+
+
+def prepared(operation: str, case: Case, demands: Demands, compute: Operation, order: str) -> Thunk:
+    """A case's input of an operation, made ready: weights in the order of one implementation of `linear`."""
+    return _CASES[operation](_Inputs(as_tried(demands), case, order), compute)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +108,12 @@ class _Inputs:
     """The same numbers for every implementation."""
 
     demands: Demands
-    step: Step
+    case: Case
     order: str
+
+    @property
+    def step(self) -> Step:
+        return self.case.step
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -84,16 +126,17 @@ class _Inputs:
     def vector(self, seed: int, size: int) -> mx.array:
         return _ready(_random(seed, size).astype(self.dtype))
 
-    def matrices(self, seed: int, outputs: int, inputs: int) -> list[Weight]:
-        """One of each kind that the model has."""
-        return [self.matrix(seed, outputs, inputs, kind) for kind in self.demands.matrices]
+    def matrix(self, seed: int, product: Product) -> Weight:
+        return _ordered(seed, product, self.demands.dtype, self.order)
 
-    def matrix(self, seed: int, outputs: int, inputs: int, kind: tuple[int, int]) -> Weight:
-        return _ordered(seed, outputs, inputs, kind, self.demands.dtype, self.order)
+    def stacked(self, outputs: int, inputs: int) -> list[Product]:
+        """One of each kind that the model has."""
+        return [Product(outputs, inputs, True, kind) for kind in self.demands.matrices]
 
     def experts(self, seed: int, outputs: int, inputs: int, kind: tuple[int, int]) -> Experts:
         """Some matrices of a kind. What counts of experts is that rows go to different ones."""
-        return _ordered_experts(seed, outputs, inputs, kind, self.demands.dtype, self.order)
+        stacked = Product(_EXPERTS * outputs, inputs, False, kind)
+        return _ordered_experts(seed, stacked, self.demands.dtype, self.order)
 
     def cache(self) -> PagedKV:
         """A pool of random keys and values, that nothing else holds."""
@@ -118,11 +161,11 @@ def _ready(*arrays: mx.array) -> mx.array:
 
 
 @cache
-def _weight(seed: int, outputs: int, inputs: int, kind: tuple[int, int], dtype: str) -> DenseWeight | QuantizedWeight:
+def _weight(seed: int, product: Product, dtype: str) -> DenseWeight | QuantizedWeight:
     """A matrix that keeps the size of what it multiplies. Of a quantized one the integers are drawn as they are."""
-    numbers = np.random.default_rng(seed)
-    bias = _random(seed + 1, outputs).astype(FLOATS[dtype])
-    bits, group = kind
+    numbers, outputs, inputs = np.random.default_rng(seed), product.outputs, product.inputs
+    bias = _random(seed + 1, outputs).astype(FLOATS[dtype]) if product.bias else None
+    bits, group = product.kind
     if not bits or inputs % group:  # such a row is left as it is
         return DenseWeight((_random(seed, outputs, inputs) * inputs**-0.5).astype(FLOATS[dtype]), bias)
     words = mx.array(numbers.integers(0, 2**32, (outputs, inputs * bits // 32), np.uint32))
@@ -134,16 +177,15 @@ def _weight(seed: int, outputs: int, inputs: int, kind: tuple[int, int], dtype: 
 
 
 @cache
-def _ordered(seed: int, outputs: int, inputs: int, kind: tuple[int, int], dtype: str, order: str) -> Weight:
-    weight = arranged(_weight(seed, outputs, inputs, kind, dtype), order)
+def _ordered(seed: int, product: Product, dtype: str, order: str) -> Weight:
+    weight = arranged(_weight(seed, product, dtype), order)
     mx.eval(weight.arrays)
     return weight
 
 
 @cache
-def _ordered_experts(seed: int, outputs: int, inputs: int, kind: tuple[int, int], dtype: str, order: str) -> Experts:
-    stacked = replace(_weight(seed, _EXPERTS * outputs, inputs, kind, dtype), bias=None)
-    experts = arranged_experts(StackedExperts(stacked, _EXPERTS), order)
+def _ordered_experts(seed: int, stacked: Product, dtype: str, order: str) -> Experts:
+    experts = arranged_experts(StackedExperts(_weight(seed, stacked, dtype), _EXPERTS), order)
     if isinstance(experts, StackedExperts):
         mx.eval(experts.stacked.arrays)
     return experts
@@ -157,9 +199,11 @@ def forget_weights() -> None:
 
 
 def _linear(inputs: _Inputs, compute: Operation) -> Thunk:
-    demands = inputs.demands
-    x, matrices = inputs.rows(3, demands.hidden), inputs.matrices(11, 2 * demands.inner, demands.hidden)
-    return lambda: [compute(x, matrix) for matrix in matrices]
+    demands, only = inputs.demands, inputs.case.product
+    products = [only] if only else inputs.stacked(2 * demands.inner, demands.hidden)
+    x = inputs.rows(3, products[0].inputs)
+    matrices = [inputs.matrix(11, product) for product in products]
+    return lambda after: [compute(after(x), matrix) for matrix in matrices]
 
 
 def _expert_linear(inputs: _Inputs, compute: Operation) -> Thunk:
@@ -168,44 +212,45 @@ def _expert_linear(inputs: _Inputs, compute: Operation) -> Thunk:
     experts = [inputs.experts(13, demands.inner, demands.hidden, kind) for kind in demands.matrices]
     ranks = numbers.random((inputs.step.rows, _EXPERTS)).argsort(axis=-1)
     chosen = _ready(mx.array(ranks[:, :_CHOSEN].astype(np.int32)))
-    return lambda: [compute(x, each, chosen) for each in experts]
+    return lambda after: [compute(after(x), each, chosen) for each in experts]
 
 
 def _embedding(inputs: _Inputs, compute: Operation) -> Thunk:
     demands = inputs.demands
-    matrices = inputs.matrices(11, 2 * demands.inner, demands.hidden)
+    matrices = [inputs.matrix(11, product) for product in inputs.stacked(2 * demands.inner, demands.hidden)]
     ids = _ready(mx.array([2 * demands.inner - 1, 0, 5, *range(inputs.step.rows)][: inputs.step.rows], mx.int32))
-    return lambda: [compute(ids, matrix) for matrix in matrices]
+    return lambda after: [compute(ids, matrix) for matrix in matrices]  # ids of something else would be no rows
 
 
 def _rms_norm(inputs: _Inputs, compute: Operation) -> Thunk:
     hidden = inputs.demands.hidden
     x, weight = inputs.rows(3, hidden), inputs.vector(4, hidden)
-    return lambda: [compute(x, weight, _EPS)]
+    return lambda after: [compute(after(x), weight, _EPS)]
 
 
 def _add_rms_norm(inputs: _Inputs, compute: Operation) -> Thunk:
     hidden = inputs.demands.hidden
     x, added, weight = inputs.rows(3, hidden), inputs.rows(5, hidden), inputs.vector(4, hidden)
-    return lambda: list(compute(x, added, weight, _EPS))
+    return lambda after: list(compute(after(x), added, weight, _EPS))
 
 
 def _rope(inputs: _Inputs, compute: Operation) -> Thunk:
     demands, positions = inputs.demands, _ready(inputs.step.layout().positions)
     x = inputs.rows(3, demands.heads + demands.kv_heads, demands.head_size)
-    return lambda: [compute(x, positions, _THETA)]
+    return lambda after: [compute(after(x), positions, _THETA)]
 
 
 def _silu_mul(inputs: _Inputs, compute: Operation) -> Thunk:
     gate, up = (inputs.rows(seed, inputs.demands.inner) for seed in (3, 4))
-    return lambda: [compute(gate, up)]
+    return lambda after: [compute(after(gate), up)]
 
 
 def _write_kv(inputs: _Inputs, compute: Operation) -> Thunk:
     demands, layout, kv = inputs.demands, inputs.step.layout(), inputs.cache()
     keys, values = (inputs.rows(seed, demands.kv_heads, demands.head_size) for seed in (7, 8))
 
-    def write() -> list[mx.array]:
+    def write(after: After) -> list[mx.array]:
+        # Each write of a pool waits for the one before. What held the pool beside it would make it a copy.
         compute(kv, 0, keys, values, layout)
         return kv.arrays
 
@@ -215,7 +260,7 @@ def _write_kv(inputs: _Inputs, compute: Operation) -> Thunk:
 def _paged_attention(inputs: _Inputs, compute: Operation) -> Thunk:
     demands, layout, kv = inputs.demands, inputs.step.layout(), inputs.cache()
     queries = inputs.rows(9, demands.heads, demands.head_size)
-    return lambda: [compute(queries, kv.keys[0], kv.values[0], layout, demands.head_size**-0.5)]
+    return lambda after: [compute(after(queries), kv.keys[0], kv.values[0], layout, demands.head_size**-0.5)]
 
 
 def _decoder_layer(inputs: _Inputs, compute: Operation) -> Thunk:
@@ -225,12 +270,12 @@ def _decoder_layer(inputs: _Inputs, compute: Operation) -> Thunk:
     layers = [
         LayerWeights(
             attention_norm=inputs.vector(4, demands.hidden),
-            qkv=(inputs.matrix(21, heads + keys, demands.hidden, kind),),
-            out=inputs.matrix(31, demands.hidden, heads, kind),
+            qkv=(inputs.matrix(21, Product(heads + keys, demands.hidden, True, kind)),),
+            out=inputs.matrix(31, Product(demands.hidden, heads, True, kind)),
             mlp_norm=inputs.vector(5, demands.hidden),
             # The one that `linear` is tried with: packed once for both.
-            gate_up=(inputs.matrix(11, 2 * demands.inner, demands.hidden, kind),),
-            down=inputs.matrix(41, demands.hidden, demands.inner, kind),
+            gate_up=(inputs.matrix(11, Product(2 * demands.inner, demands.hidden, True, kind)),),
+            down=inputs.matrix(41, Product(demands.hidden, demands.inner, True, kind)),
             heads=demands.heads,
             kv_heads=demands.kv_heads,
             head_size=demands.head_size,
@@ -239,7 +284,7 @@ def _decoder_layer(inputs: _Inputs, compute: Operation) -> Thunk:
         )
         for kind in demands.matrices
     ]
-    return lambda: [compute(x, layer, 0, kv, layout) for layer in layers]
+    return lambda after: [compute(after(x), layer, 0, kv, layout) for layer in layers]
 
 
 def _logits(inputs: _Inputs) -> mx.array:
@@ -251,7 +296,8 @@ def _logits(inputs: _Inputs) -> mx.array:
 
 def _largest(inputs: _Inputs, compute: Operation) -> Thunk:
     logits = _logits(inputs)
-    return lambda: [compute(logits, min(40, logits.shape[-1]))]
+    counts = _COUNTS if on_gpu() else _COUNTS[:1]
+    return lambda after: [compute(after(logits), min(count, logits.shape[-1])) for count in counts]
 
 
 def _greedy(inputs: _Inputs, compute: Operation) -> Thunk:
@@ -259,16 +305,22 @@ def _greedy(inputs: _Inputs, compute: Operation) -> Thunk:
     if len(logits) > 1:
         logits[0, -1], logits[1, 0], logits[2] = mx.nan, mx.inf, -mx.inf
     _ready(logits)
-    return lambda: [compute(logits)]
+    return lambda after: [compute(after(logits))]
 
 
 def _draw(inputs: _Inputs, compute: Operation) -> Thunk:
     logits = _logits(inputs)
     # A tenth of the tokens has nearly all of the mass.
     heat = inputs.demands.vocabulary / 30
-    kinds = [Draw(7, heat), Draw(8, heat, min_p=0.3), Draw(9, heat, top_k=20, top_p=0.8), Draw(10, heat, top_p=0.8)]
+    kinds = [
+        Draw(7, heat),
+        Draw(11, heat, top_k=20),
+        Draw(8, heat, min_p=0.3),
+        Draw(9, heat, top_k=20, top_p=0.8),
+        Draw(10, heat, top_p=0.8),
+    ]
     draws = [[replace(kind, key=kind.key << 32 | row) for row in range(len(logits))] for kind in kinds]
-    return lambda: [compute(logits, each) for each in draws]
+    return lambda after: [compute(after(logits), each) for each in draws]
 
 
 _CASES: Mapping[str, Callable[[_Inputs, Operation], Thunk]] = {

@@ -6,6 +6,7 @@ model is loaded; a plain one is packed anew at every call. A GPU reads plain one
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ import metal_kernels
 from inference.ops import draws as by_arrays
 from inference.ops import mlx_ops
 from inference.ops.decoder_layer import LayerWeights
-from inference.ops.draws import Draw
+from inference.ops.draws import COLDEST, Draw
 from inference.ops.experts import Experts, pack_experts, plain_experts
 from inference.ops.kv_store import GroupedStore, KVStore, arrays_of
 from inference.ops.packing import pack, plain
@@ -34,6 +35,19 @@ else:
 _CPU_ALONE = ("embedding", "decoder_layer")
 _MOST_SORTED = 1024
 """Numbers of a row that the GPU's kernel puts in order."""
+_PRIMITIVES = {
+    "QuantizedLinear": PRODUCTS,
+    "RMSNorm": ("rms_norm",),
+    "AddRMSNorm": ("add_rms_norm",),
+    "RoPE": ("rope",),
+    "SiluMul": ("silu_mul",),
+    "WriteKV": ("write_kv",),
+    "PagedAttention": ("paged_attention",),
+    "Largest": ("largest", "draw"),
+    "Greedy": ("greedy",),
+    "Draw": ("draw",),
+}
+"""The operations that a GPU's kernels are launched for, by the names that they go by where they fail."""
 _FEW_ROWS = 8
 """Up to this many rows, the GPU's kernel has one to a threadgroup, and no use for those of an expert side by side."""
 
@@ -41,6 +55,12 @@ _FEW_ROWS = 8
 def on_gpu() -> bool:
     """Whether our own kernels run on a GPU now."""
     return metal_kernels.native is not None and native.gpu_in_use()
+
+
+def failed_operations(error: BaseException) -> tuple[str, ...]:
+    """The operations whose kernel raised an error when it was to be launched on a GPU; none if it is no such error."""
+    found = re.search(r"Metal kernel (\w+): ", str(error))
+    return _PRIMITIVES.get(found[1], ()) if found else ()
 
 
 def why_missing(operation: str, activations: str, quantized: bool) -> str:
@@ -160,6 +180,33 @@ def greedy(x: mx.array) -> mx.array:
 
 
 def draw(x: mx.array, draws: Sequence[Draw]) -> mx.array:
-    if on_gpu():  # that puts logits in order, and the rest is array operations
-        return by_arrays.draw(x, draws, largest)
+    if on_gpu():
+        return _draw_on_gpu(x, draws)
     return native.draw(x, [(d.temperature, d.min_p, d.top_k, d.top_p, d.key) for d in draws])
+
+
+def _draw_on_gpu(x: mx.array, draws: Sequence[Draw]) -> mx.array:
+    """By a kernel, of all ids or of the largest. Shares of the mass are array operations, but for putting in order."""
+    width = x.shape[-1]
+    ways = [None if d.top_p < 1 or d.min_p > 0 else d.top_k if 0 < d.top_k < width else 0 for d in draws]
+    if len(set(ways)) == 1:
+        return _draw_alike(x, draws, ways[0])
+    drawn = mx.zeros(len(draws), mx.uint32)
+    for way in dict.fromkeys(ways):
+        places = [row for row, each in enumerate(ways) if each == way]
+        at = mx.array(places)
+        drawn[at] = _draw_alike(x[at], [draws[place] for place in places], way)
+    return drawn
+
+
+def _draw_alike(x: mx.array, draws: Sequence[Draw], count: int | None) -> mx.array:
+    """Of the `count` largest of each row, of all for 0; where None, of what filters of another kind leave."""
+    if count is None:
+        return by_arrays.draw(x, draws, largest)
+    keys = mx.array([[d.key & 0xFFFFFFFF, d.key >> 32] for d in draws], mx.uint32)
+    temperatures = mx.array([max(d.temperature, COLDEST) for d in draws], mx.float32)
+    if not count:
+        return native.gpu_draw(x, None, keys, temperatures)
+    drawn = native.gpu_draw(x, largest(x, count), keys, temperatures)
+    # A number that is none may be no candidate.
+    return mx.where(mx.isfinite(mx.max(x, axis=-1)), drawn, x.shape[-1]).astype(mx.uint32)

@@ -9,6 +9,9 @@ from collections.abc import Callable
 _FEWEST, _ENOUGH, _MOST = 3, 12, 200
 _PATIENCE, _LIMIT = 0.06, 0.3
 """Seconds after which the best of enough runs has to do, and of however many there were."""
+_LONG, _MOST_REPEATS = 0.01, 100
+"""Seconds that a run should take so that what starts and ends it does not count, and how often it is repeated at most.
+"""
 _AHEAD = 1.5
 """How many times as fast as its rival ours is where no more runs are needed."""
 
@@ -16,6 +19,14 @@ _AHEAD = 1.5
 def clock() -> float:
     """Seconds; tests put another in its place."""
     return time.perf_counter()
+
+
+def repeats(run: Callable[[], object]) -> int:
+    """How often something has to be computed to make a run that is worth timing. Runs it twice."""
+    run()
+    start = clock()
+    run()
+    return max(1, min(_MOST_REPEATS, int(_LONG / max(clock() - start, 1e-9))))
 
 
 def race(ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[float, float]:

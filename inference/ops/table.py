@@ -32,6 +32,9 @@ class Operation:
 LAYER = "decoder_layer"
 """The operation that is made of others: natively in one go, or by the parts that are in force."""
 
+IDLE = ("expert_linear",)
+"""What no model here is made of: our own kernels of these are looked at only where they are asked for."""
+
 PARTS = tuple(f.name for f in fields(Parts))
 
 _MODULES = {"native": native, "mlx": mlx_ops, "reference": reference}
@@ -105,10 +108,12 @@ class Merit:
     reason: str
     ratio: float = 0.0
     """How many times as fast as MLX's operations it is, if it was timed."""
+    error: float | None = None
+    """How far it is from the reference, if it was compared."""
 
     @classmethod
-    def refused(cls, reason: str) -> Merit:
-        return cls(agrees=False, earns=False, reason=reason)
+    def refused(cls, reason: str, error: float | None = None) -> Merit:
+        return cls(agrees=False, earns=False, reason=reason, error=error)
 
 
 def out_of_reach(activations: str, quantized: bool = True) -> dict[str, Merit]:
@@ -127,6 +132,8 @@ class OpChoice:
     reason: str
     ratio: float = 0.0
     """How many times as fast as MLX's operations our own kernel is, where that was measured."""
+    error: float | None = None
+    """How far our own kernel is from the reference, where that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +178,10 @@ class OpTable(Parts):
         functions[LAYER] = (
             function(LAYER, "native", activations) if layer.implementation == "native" else _layer_by(functions)
         )
-        choices = single | {LAYER: layer}
+        choices = {
+            name: replace(choice, error=merits[name].error) if name in merits else choice
+            for name, choice in (single | {LAYER: layer}).items()
+        }
         reads_packed = single["linear"].implementation == "native" and not native.on_gpu()
         return cls(**functions, chosen=tuple(choices[name] for name in OPERATIONS), reads_packed=reads_packed)
 
@@ -187,6 +197,11 @@ class OpTable(Parts):
     def choices(self) -> tuple[OpChoice, ...]:
         """What is in force for each operation, in the order of OPERATIONS."""
         return self.chosen
+
+
+def named(spec: str) -> set[str]:
+    """The operations that a spec makes exceptions of. Raises ConfigError."""
+    return set(_parse(spec)[1])
 
 
 def _parse(spec: str) -> tuple[str, dict[str, str]]:

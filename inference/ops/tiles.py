@@ -18,7 +18,7 @@ import mlx.core as mx
 import metal_kernels
 from inference.ops import stopwatch
 from inference.ops.agreement import TOLERANCE, distance
-from inference.ops.cases import CONCERNS, STEPS, Thunk, forget_weights, prepared
+from inference.ops.cases import CONCERNS, STEPS, Case, Thunk, at_once, forget_weights, prepared
 from inference.ops.demands import Demands
 from inference.ops.native import on_gpu
 from inference.ops.table import function
@@ -56,7 +56,7 @@ def _look(native: ModuleType, demands: Demands) -> Verdict:
     tolerance, today = TOLERANCE[demands.dtype], datetime.date.today().isoformat()
     multiply = function("linear", "native", demands.activations)
     try:
-        thunk = prepared("linear", _STEP, demands, multiply, "native")
+        thunk = prepared("linear", Case(_STEP), demands, multiply, "native")
         found, expected = _at(native, LEVEL, thunk), _at(native, WITHOUT, thunk)
         errors = [distance(ours, theirs) for ours, theirs in zip(found, expected, strict=True)]
         error = math.nan if any(map(math.isnan, errors)) else max(errors)
@@ -76,6 +76,6 @@ def _look(native: ModuleType, demands: Demands) -> Verdict:
 def _at(native: ModuleType, level: str, thunk: Thunk) -> list[mx.array]:
     """A computation's results with the kernels of a level."""
     native.set_level(level)
-    results = thunk()
+    results = thunk(at_once)
     mx.eval(results)
     return results

@@ -28,7 +28,8 @@ from inference.ops.weights import runs_on_cpu
 
 CLEARLY_SLOWER = 0.9
 """Below this ratio a kernel has lost: a near tie must not fall to one side today and to the other tomorrow."""
-
+SLOWER = 1 / 1.05
+"""The same where every step is looked at by itself: by so little clocks differ."""
 
 _LOOKS = 3
 """Starts that must have found a kernel slow before it is left out for good."""
@@ -64,6 +65,11 @@ class Verdict:
     """How many starts looked at it."""
     limit: str = ""
     """Why the kernel does not take such a model, in its own words; empty where it does."""
+    failure: str = ""
+    """What it raised, where it failed."""
+    by_step: bool = False
+    """Whether it has to keep up in every step, as on a GPU, where each was timed many times in a row; else on average,
+    as beside whatever else a processor does."""
 
     @property
     def agrees(self) -> bool:
@@ -71,15 +77,18 @@ class Verdict:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast as MLX's own operations, on average over the steps; 0 where it was not timed."""
+        """How many times as fast as MLX's own operations, on average over the steps, or `by_step` in the worst of them;
+        0 where it was not timed."""
         if not self.races:
             return 0.0
+        if self.by_step:
+            return min(race.ratio for race in self.races)
         return math.exp(sum(math.log(max(race.ratio, 1e-9)) for race in self.races) / len(self.races))
 
     @property
     def earns(self) -> bool:
         """Whether it is used where nothing is asked for by name."""
-        return self.agrees and self.ratio >= CLEARLY_SLOWER
+        return self.agrees and self.ratio >= (SLOWER if self.by_step else CLEARLY_SLOWER)
 
     @property
     def final(self) -> bool:
@@ -169,6 +178,8 @@ def _verdict(kept: Any) -> Verdict:
         day=str(kept["day"]),
         looks=int(kept["looks"]),
         limit=str(kept["limit"]),
+        failure=str(kept["failure"]),
+        by_step=bool(kept["by_step"]),
     )
 
 

@@ -49,6 +49,7 @@ from inference.protocol.options import (
     SCHEDULING_POLICIES,
     SPECULATIONS,
     EngineConfig,
+    KernelState,
     OptionState,
     in_words,
 )
@@ -105,6 +106,7 @@ __all__ = [
     "FinishReason",
     "Finished",
     "Heartbeat",
+    "KernelState",
     "LoadProgress",
     "Message",
     "MessageCounts",

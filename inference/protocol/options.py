@@ -132,6 +132,20 @@ def in_words(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class KernelState:
+    """What computes one operation of the model."""
+
+    operation: str
+    implementation: str
+    reason: str
+    ratio: float = 0.0
+    """How many times as fast as MLX's operations our own kernel is; 0 if that was not measured."""
+    error: float | None = None
+    """How far our own kernel is from the reference, as a fraction of the numbers' size; None if it was not compared,
+    or gave no numbers."""
+
+
+@dataclass(frozen=True, slots=True)
 class OptionState:
     """One option as asked for and as in force. `reason` says why they differ, or since when; never empty if they do."""
 
@@ -140,3 +154,5 @@ class OptionState:
     effective: str
     reason: str = ""
     live: bool = True
+    kernels: tuple[KernelState, ...] = ()
+    """Of the option of that name: each operation."""

@@ -60,6 +60,12 @@ std::string name(Kept kept) {
 constexpr int kPromptRows = 32;
 constexpr int kFewRows = 16;  // up to this many rows, a sequence is a decode
 
+// So is one of more rows, where chunks of prompts alone would leave a GPU idle over a long context: decodes share it out.
+constexpr int kMoreRows = 64;
+constexpr int64_t kLongContext = 1024;
+
+constexpr const char* kEvenQueries = "queries begin at multiples of four numbers";
+
 }  // namespace
 
 Type type_named(const std::string& name) {
@@ -111,16 +117,24 @@ std::vector<AttentionPlan> attention(const AttentionShape& s, const std::vector<
                                      const std::vector<int64_t>& context_lens) {
     need(s.size == 64 || s.size == 80 || s.size == 96 || s.size == 128, "heads have 64, 80, 96 or 128 elements");
     need(s.kept == Kept::floats || s.size % 32 == 0, "heads kept as integers have a multiple of 32 elements");
-    need(s.query_stride % 4 == 0, "queries begin at multiples of four numbers");
+    need(s.query_stride % 4 == 0, kEvenQueries);
     need(s.kv_heads > 0 && s.heads % s.kv_heads == 0, "the query heads are a multiple of the key heads");
     need(query_lens.size() == context_lens.size(), "every sequence has a query and a context length");
     const int share = s.heads / s.kv_heads;
     const auto rows_of = [&](size_t sequence) { return static_cast<int>(query_lens[sequence]) * share; };
     const int few = std::max(kFewRows, share);  // one token is always a decode
+    int chunks = 0;  // threadgroups for all that is more
+    for (size_t i = 0; i < query_lens.size(); i++) {
+        chunks += rows_of(i) <= few ? 0 : divided_up(rows_of(i), kPromptRows) * s.kv_heads;
+    }
+    const auto decodes = [&](size_t sequence) {
+        return rows_of(sequence) <= few ||
+               (rows_of(sequence) <= kMoreRows && chunks < kBusy && context_lens[sequence] >= kLongContext);
+    };
     int most_rows = 0;    // of a decode
     int64_t longest = 0;  // context of a decode
     for (size_t i = 0; i < query_lens.size(); i++) {
-        if (rows_of(i) <= few) {
+        if (decodes(i)) {
             most_rows = std::max(most_rows, rows_of(i));
             longest = std::max(longest, context_lens[i]);
         }
@@ -128,7 +142,7 @@ std::vector<AttentionPlan> attention(const AttentionShape& s, const std::vector<
     const int decode_rows = most_rows > 2 ? 4 : std::max(most_rows, 1);
     std::vector<std::pair<int, int>> of_decodes, of_prompts;
     for (size_t i = 0; i < query_lens.size(); i++) {
-        const bool decode = rows_of(i) <= few;
+        const bool decode = decodes(i);
         for (int row = 0; row < rows_of(i); row += decode ? decode_rows : kPromptRows) {
             (decode ? of_decodes : of_prompts).emplace_back(static_cast<int>(i), row);
         }
@@ -160,6 +174,15 @@ std::vector<AttentionPlan> attention(const AttentionShape& s, const std::vector<
         plans.push_back({of_prompts, attend, false, kPromptRows, 1, std::nullopt});
     }
     return plans;
+}
+
+Launch with_stride(Launch launch, int query_stride) {
+    need(query_stride % 4 == 0, kEvenQueries);
+    AttentionParams params;
+    std::memcpy(&params, launch.params.data(), sizeof params);
+    params.query_stride = query_stride;
+    launch.params = bytes_of(params);
+    return launch;
 }
 
 Launch copy(int64_t bytes) {

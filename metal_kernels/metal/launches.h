@@ -75,6 +75,8 @@ struct AttentionShape {
     int table_width;
     int query_stride;  // numbers between the starts of two tokens' queries
     float scale;
+
+    bool operator==(const AttentionShape&) const = default;
 };
 
 // One launch, and what may follow it. Buffers of `attend`: q, keys, their scales and biases, values, their scales and
@@ -94,6 +96,9 @@ struct AttentionPlan {
 // What a step needs: a launch for its decodes, and one for its chunks of prompts, if it has any.
 std::vector<AttentionPlan> attention(const AttentionShape& shape, const std::vector<int64_t>& query_lens,
                                      const std::vector<int64_t>& context_lens);
+
+// A launch of such a plan for queries that are so many numbers apart: nothing else of a plan depends on that.
+Launch with_stride(Launch launch, int query_stride);
 
 // Memory to other memory, in whole eights of bytes. Buffers: from, to.
 Launch copy(int64_t bytes);

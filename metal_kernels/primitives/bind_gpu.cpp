@@ -74,6 +74,14 @@ void bind_gpu(nb::module_& module) {
             return gpu::gather_linear(x, {words, scales, biases, bits, group_size}, experts, sources);
         },
         "x"_a, "words"_a, "scales"_a, "biases"_a, "bits"_a, "group_size"_a, "experts"_a, "sources"_a);
+    module.def(
+        "gpu_draw",
+        [](const mlx::core::array& x, const std::optional<mlx::core::array>& listed, const mlx::core::array& keys,
+           const mlx::core::array& temperatures) {
+            need_gpu();
+            return gpu::draw(x, listed, keys, temperatures);
+        },
+        "x"_a, "listed"_a.none(), "keys"_a, "temperatures"_a);
 }
 
 }  // namespace glasschat

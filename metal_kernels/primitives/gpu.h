@@ -69,6 +69,11 @@ mx::array silu_mul(const mx::array& gate, const mx::array& up);
 mx::array largest(const mx::array& x, int count);
 mx::array greedy(const mx::array& x);
 
+// Of each row of x [R, V] the id whose logit / temperature + noise is largest: of all, or of those listed [R, n]. `keys`
+// [R, 2] are the low and the high half of what the noise is made from, `temperatures` [R].
+mx::array draw(const mx::array& x, const std::optional<mx::array>& listed, const mx::array& keys,
+               const mx::array& temperatures);
+
 // As in paged_attention.h. Floats in the pool are of q's type.
 mx::array write_kv(const Store& store, const mx::array& rows, const Layout& layout);
 mx::array paged_attention(const mx::array& q, const Store& keys, const Store& values, const Layout& layout,
@@ -103,9 +108,13 @@ class Launches : public mx::Primitive {
     void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) final {
         eval_gpu(inputs, outputs);  // where launches are not run by a GPU, but in its place
     }
-    void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
+    // Throws a std::runtime_error that names this operation for what can't be launched: others can compute it. Where
+    // memory is short it is MLX's error, as everywhere.
+    void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) final;
 
   protected:
+    virtual void launch(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs);
+
     // Inputs from number `checked` on are copied if they have gaps.
     void run(const std::vector<Step>& steps, std::vector<mx::array> inputs, std::vector<mx::array>& outputs,
              size_t checked = 0);

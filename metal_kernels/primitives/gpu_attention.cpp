@@ -9,6 +9,13 @@ namespace glasschat::gpu {
 
 namespace {
 
+// A step's attention of one shape: the same in all layers.
+struct Attended {
+    metal::AttentionShape shape;
+    std::vector<metal::AttentionPlan> plans;
+    std::vector<mx::array> tiles;  // of each plan, [tiles, 2]
+};
+
 // A step's layout in arrays of int32.
 struct Placed {
     mx::array starts;    // [B + 1]
@@ -16,6 +23,7 @@ struct Placed {
     mx::array tables;    // [B, W]
     mx::array slots;     // [T]
     std::vector<int64_t> query_lens, context_lens;
+    std::vector<Attended> attended;
 };
 
 mx::array ints(const std::vector<int32_t>& numbers, mx::Shape shape) {
@@ -37,11 +45,11 @@ Placed place(const cpu::Layout& layout) {
     const int count = static_cast<int>(layout.sequences()), tokens = static_cast<int>(layout.tokens());
     return {ints(starts, {count + 1}), ints(contexts, {count}),
             ints(layout.tables(), {count, static_cast<int>(layout.width())}), ints(slots, {tokens}),
-            std::move(query_lens), std::move(context_lens)};
+            std::move(query_lens), std::move(context_lens), {}};
 }
 
 // The arrays of a layout, made once for all layers of its step.
-const Placed& placed(const Layout& layout) {
+Placed& placed(const Layout& layout) {
     thread_local Layout last;
     thread_local std::optional<Placed> found;
     if (last != layout) {
@@ -49,6 +57,24 @@ const Placed& placed(const Layout& layout) {
         last = layout;
     }
     return *found;
+}
+
+// Which launches attend, made once for all layers that are alike.
+const Attended& attended(Placed& at, const metal::AttentionShape& shape) {
+    for (const Attended& each : at.attended) {
+        if (each.shape == shape) {
+            return each;
+        }
+    }
+    Attended made{shape, metal::attention(shape, at.query_lens, at.context_lens), {}};
+    for (const metal::AttentionPlan& plan : made.plans) {
+        std::vector<int32_t> tiles;
+        for (const auto& [sequence, row] : plan.tiles) {
+            tiles.insert(tiles.end(), {sequence, row});
+        }
+        made.tiles.push_back(ints(tiles, {static_cast<int>(plan.tiles.size()), 2}));
+    }
+    return at.attended.emplace_back(std::move(made));
 }
 
 metal::Kept kept(const PoolShape& pool) {
@@ -67,7 +93,8 @@ class WriteKV : public Launches {
           slots_(std::move(slots)),
           floats_(floats) {}
 
-    void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
+  protected:
+    void launch(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
         const mx::array& pool = inputs[2];
         for (size_t i = 2; i < inputs.size(); i++) {
             need(inputs[i].flags().row_contiguous, "a KV pool lies in memory without gaps");
@@ -103,7 +130,8 @@ class PagedAttention : public Launches {
     PagedAttention(mx::Stream stream, metal::Type type, ForStride steps, std::vector<Between> between)
         : Launches(stream, "PagedAttention", type, {}, std::move(between)), for_stride_(std::move(steps)) {}
 
-    void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
+  protected:
+    void launch(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
         outputs[0].set_data(mx::allocator::malloc(outputs[0].nbytes()));
         std::vector<mx::array> given = inputs;
         mx::array& q = given[0];
@@ -147,7 +175,7 @@ mx::array paged_attention(const mx::array& q, const Store& keys, const Store& va
     const PoolShape pool(keys);
     need(pool.bits || keys[0].dtype() == q.dtype(), "on the GPU, floats in a KV pool are of the queries' type");
     const metal::Type type = type_of(q.dtype(), "queries");
-    const Placed& at = placed(layout);
+    Placed& at = placed(layout);
     const metal::AttentionShape shape{type, kept(pool), q.shape(1), pool.heads, pool.size, pool.block_size,
                                       static_cast<int>(layout->width()), q.shape(1) * pool.size, scale};
     std::vector<mx::array> inputs{q};
@@ -165,15 +193,13 @@ mx::array paged_attention(const mx::array& q, const Store& keys, const Store& va
     inputs.insert(inputs.end(), {at.starts, at.contexts, at.tables});
     std::vector<Step> steps;
     std::vector<Between> between;
-    for (const metal::AttentionPlan& plan : metal::attention(shape, at.query_lens, at.context_lens)) {
-        std::vector<int32_t> tiles;
-        for (const auto& [sequence, row] : plan.tiles) {
-            tiles.insert(tiles.end(), {sequence, row});
-        }
+    const Attended& found = attended(at, shape);
+    for (size_t i = 0; i < found.plans.size(); i++) {
+        const metal::AttentionPlan& plan = found.plans[i];
         const int count = static_cast<int>(plan.tiles.size());
         const Slot tiles_at{Slot::input, static_cast<int>(inputs.size())}, starts{Slot::input, first},
             contexts{Slot::input, first + 1}, tables{Slot::input, first + 2}, out{Slot::output, 0};
-        inputs.push_back(ints(tiles, {count, 2}));
+        inputs.push_back(found.tiles[i]);
         std::vector<Slot> slots{{Slot::input, 0}};
         slots.insert(slots.end(), pools.begin(), pools.end());
         slots.insert(slots.end(), {tiles_at, starts, contexts, tables});
@@ -193,15 +219,10 @@ mx::array paged_attention(const mx::array& q, const Store& keys, const Store& va
         const Slot mixed{Slot::between, next}, parts{Slot::between, next + 1};
         steps.push_back({*plan.merge, {mixed, parts, tiles_at, starts, contexts, out}});
     }
-    // The plans for other strides differ in nothing but their params.
-    const auto for_stride = [=, query_lens = at.query_lens, context_lens = at.context_lens](int stride) {
-        metal::AttentionShape strided = shape;
-        strided.query_stride = stride;
+    const auto for_stride = [steps](int stride) {
         std::vector<Step> made = steps;
-        size_t next = 0;
-        for (const metal::AttentionPlan& plan : metal::attention(strided, query_lens, context_lens)) {
-            made[next++].launch = plan.attend;
-            next += plan.merge ? 1 : 0;
+        for (Step& step : made) {
+            step.launch = metal::with_stride(step.launch, stride);
         }
         return made;
     };

@@ -29,6 +29,11 @@ metal::Place& kernels() {
     return place;
 }
 
+// Of a kernel, as for want of registers; not of memory.
+struct NotLaunched : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
 void encode_for_runner(const mx::Stream& stream, const metal::Launch& launch, const std::vector<Bound>& buffers) {
     mx::cpu::CommandEncoder& encoder = mx::cpu::get_command_encoder(stream);
     std::vector<Memory> memory;
@@ -96,6 +101,14 @@ MTL::ComputePipelineState* pipeline(const mx::Stream& stream, metal::Type type, 
     return device.get_kernel(launch.kernel, library, name, constants);
 }
 
+MTL::ComputePipelineState* ready_pipeline(const mx::Stream& stream, metal::Type type, const metal::Launch& launch) {
+    try {
+        return pipeline(stream, type, launch);
+    } catch (const std::exception& error) {
+        throw NotLaunched(error.what());
+    }
+}
+
 MTL::Size size(const std::array<uint32_t, 3>& extent) {
     return MTL::Size(extent[0], extent[1], extent[2]);
 }
@@ -118,10 +131,10 @@ void encode(const mx::Stream& stream, metal::Type type, const metal::Launch& lau
     if (runner()) {
         return encode_for_runner(stream, launch, buffers);
     }
-    MTL::ComputePipelineState* kernel = pipeline(stream, type, launch);
+    MTL::ComputePipelineState* kernel = ready_pipeline(stream, type, launch);
     const uint32_t threads = launch.threads[0] * launch.threads[1] * launch.threads[2];
     if (kernel->maxTotalThreadsPerThreadgroup() < threads) {
-        throw std::runtime_error(launch.kernel + " needs threadgroups of " + std::to_string(threads) +
+        throw NotLaunched(launch.kernel + " needs threadgroups of " + std::to_string(threads) +
                                  " threads, and this GPU takes " +
                                  std::to_string(kernel->maxTotalThreadsPerThreadgroup()));
     }
@@ -160,7 +173,7 @@ bool in_use() {
 
 void encode(const mx::Stream& stream, metal::Type, const metal::Launch& launch, const std::vector<Bound>& buffers) {
     if (!runner()) {
-        throw std::runtime_error(launch.kernel + " needs Metal, which MLX does not have here");
+        throw NotLaunched(launch.kernel + " needs Metal, which MLX does not have here");
     }
     encode_for_runner(stream, launch, buffers);
 }
@@ -187,6 +200,14 @@ Launches::Launches(mx::Stream stream, const char* name, metal::Type type, std::v
     : Primitive(stream), name_(name), type_(type), steps_(std::move(steps)), between_(std::move(between)) {}
 
 void Launches::eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
+    try {
+        launch(inputs, outputs);
+    } catch (const NotLaunched& error) {
+        throw std::runtime_error("Metal kernel " + std::string(name_) + ": " + error.what());
+    }
+}
+
+void Launches::launch(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
     for (mx::array& out : outputs) {
         out.set_data(mx::allocator::malloc(out.nbytes()));
     }

@@ -38,7 +38,8 @@ class OfRows : public Launches {
           launch_(std::move(launch)),
           slots_(std::move(slots)) {}
 
-    void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
+  protected:
+    void launch(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
         mx::array& out = outputs[0];
         out.set_data(mx::allocator::malloc(out.nbytes()));
         if (out.size() == 0) {
@@ -217,6 +218,25 @@ mx::array greedy(const mx::array& x) {
     }
     return launched("Greedy", metal::Type::f32, metal::argmax(x.shape(0), x.shape(1), x.shape(1), false, false),
                     {in(0), in(0), in(0), in(0), out(0)}, {x.shape(0)}, mx::uint32, {x});
+}
+
+mx::array draw(const mx::array& x, const std::optional<mx::array>& listed, const mx::array& keys,
+               const mx::array& temperatures) {
+    need_logits(x);
+    const int rows = x.shape(0), width = x.shape(1);
+    need(keys.dtype() == mx::uint32 && keys.shape() == mx::Shape{rows, 2}, "keys of a draw are uint32 [R, 2]");
+    need(temperatures.dtype() == mx::float32 && temperatures.shape() == mx::Shape{rows}, "temperatures are float32 [R]");
+    if (rows == 0) {
+        return mx::zeros({0}, mx::uint32, stream());
+    }
+    if (!listed) {
+        return launched("Draw", metal::Type::f32, metal::argmax(rows, width, width, true, false),
+                        {in(0), in(0), in(1), in(2), out(0)}, {rows}, mx::uint32, {x, keys, temperatures});
+    }
+    need(listed->ndim() == 2 && listed->shape(0) == rows && listed->dtype() == mx::uint32,
+         "candidates of a draw are uint32 [R, n]");
+    return launched("Draw", metal::Type::f32, metal::argmax(rows, width, listed->shape(1), true, true),
+                    {in(0), in(3), in(1), in(2), out(0)}, {rows}, mx::uint32, {x, keys, temperatures, *listed});
 }
 
 }  // namespace glasschat::gpu

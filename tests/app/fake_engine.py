@@ -25,6 +25,7 @@ from inference.protocol import (
     Event,
     Finished,
     FinishReason,
+    KernelState,
     Message,
     MessageCounts,
     ModelInfo,
@@ -133,6 +134,8 @@ class FakeEngine:
     """Why none can begin."""
     draft: str = ""
     """The draft model's name; without one nobody drafts. Of its guesses as many are right as `accepted` says."""
+    kernels: tuple[KernelState, ...] = ()
+    """What it says of the option of that name."""
     left: int | None = None
     """Steps before it pauses; conditions are not understood, and breakpoints kept but not looked for."""
     breakpoints: tuple[Until, ...] = ()
@@ -274,7 +277,8 @@ class FakeEngine:
                 effective, reason = "mlx", "the fused operations agree with the reference on this device"
             if f.name == "attention" and requested == "auto":
                 effective, reason = "flash", "MLX's kernel, by what kernels says"
-            states.append(OptionState(f.name, requested, effective, reason, f.metadata["live"]))
+            kernels = self.kernels if f.name == "kernels" else ()
+            states.append(OptionState(f.name, requested, effective, reason, f.metadata["live"], kernels))
         return tuple(states)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 
 import alternatives
 import corpus as corpus_files
@@ -45,9 +46,7 @@ def test_a_question_holds_the_numbers_of_its_expression(seed: int) -> None:
     tasks = ToolTasks(CORPUS, QuestionNoise(0))
     question, expression, thought = tasks.calculation(rng)
     assert thought.startswith("calculator")
-    try:
-        value_of(expression)
-    except ExpressionError as error:
-        assert "zero" in str(error) or "large" in str(error) or "domain" in str(error) or "range" in str(error)
+    with suppress(ExpressionError):  # what is divided by zero, say, has no value
+        assert isinstance(value_of(expression), float)
     assert "<" not in expression
     assert not SLOT.search(question)

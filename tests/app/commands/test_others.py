@@ -1,5 +1,8 @@
 """`glasschat bench`, `models` and `doctor`: what they print, and their exit codes."""
 
+import json
+import re
+
 import pytest
 
 from inference.ops import native, table
@@ -136,6 +139,17 @@ def test_doctor_keeps_what_it_found_until_it_is_asked_again(glasschat, monkeypat
     findings = {finding["subject"]: finding for finding in glasschat("doctor", "--json").json["findings"]}
     assert "our own kernel" not in findings["rope"]["detail"]  # as it was found before
     assert "FAIL  rope                    mlx (our own kernel differs" in glasschat("doctor", "--again").out
+
+
+@native_only
+def test_doctor_lists_what_other_models_asked_for(glasschat, model):
+    """One line for each verdict, good ones too."""
+    glasschat("run", "--model", model, "-p", "hi", "--max-tokens", 1)
+    before = {json.dumps(finding) for finding in glasschat("doctor", "--json").json["findings"]}
+    lines = [json.loads(finding)["detail"] for finding in before if json.loads(finding)["subject"] == "kernels"]
+    (rope,) = [line for line in lines if line.startswith("rope ")]
+    assert re.match(r"rope heads=\d+ kv_heads=\d+ head_size=\d+ dtype=\w+: ours ", rope)
+    assert re.search(r"as fast for 1 row, [\d.]+× as fast for 32 rows, measured \d{4}-\d\d-\d\d", rope)
 
 
 def test_doctor_without_a_compiler_says_what_is_missed(glasschat, monkeypatch):

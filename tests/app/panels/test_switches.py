@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from textual.widgets import DataTable, Input
 from app.chat.screen import ChatScreen
 from app.panels.switches import SwitchesScreen, parse
 from inference.errors import ConfigError
-from inference.protocol import EngineConfig
+from inference.protocol import EngineConfig, KernelState
 
 Launch = Callable[..., Any]
 NAMES = [f.name for f in fields(EngineConfig)]
@@ -179,3 +179,51 @@ async def test_every_option_can_be_looked_at(launch: Launch, size: tuple[int, in
             text = rig.screen_text()
             assert f"{name}: " in text, "what the row of the cursor is about stands below the table"
             await rig.press("escape")
+
+
+KERNELS = (
+    KernelState("linear", "native", "agrees with the reference, and no slower than MLX's own", 1.25, 3e-7),
+    KernelState("rope", "mlx", "our own kernel differs from the reference by 2e-01 in float32", 0.0, 0.2),
+    KernelState("largest", "mlx", "our own kernel agrees, but is slower than MLX's own here", 0.17, 0.0),
+    KernelState("embedding", "mlx", "our own kernel of embedding is for the CPU alone"),
+)
+
+
+async def test_each_operation_of_kernels_is_listed(launch: Launch) -> None:
+    """With how fast and how exact ours is, also where it is refused or too slow."""
+    async with launch(kernels=KERNELS) as rig:
+        await go_to(rig, "kernels")
+        assert "O shows each operation" in rig.screen_text()
+        await rig.press("o")
+        table = rig.app.screen.query_one(DataTable)
+        rows = [[str(cell).strip() for cell in table.get_row_at(i)[:4]] for i in range(table.row_count)]
+        assert rows == [
+            ["linear", "native", "1.2", "3e-07"],
+            ["rope", "mlx", "-", "2e-01"],
+            ["largest", "mlx", "0.2", "exact"],
+            ["embedding", "mlx", "-", "-"],
+        ]
+        assert f"linear: native. {KERNELS[0].reason}" in rig.screen_text()
+        await rig.press("down")
+        assert f"rope: mlx. {KERNELS[1].reason}" in rig.screen_text()
+        await rig.press("escape")
+        assert isinstance(rig.app.screen, SwitchesScreen)
+
+
+async def test_what_changes_while_the_list_is_open_is_shown(launch: Launch) -> None:
+    async with launch(kernels=KERNELS) as rig:
+        await go_to(rig, "kernels")
+        await rig.press("o", "down")
+        rig.engine.kernels = (KERNELS[0], replace(KERNELS[1], implementation="reference"))
+        rig.engine.configure({})
+        await rig.settle()
+        rig.app.screen.refresh_kernels()
+        assert "rope: reference." in rig.screen_text()
+
+
+async def test_other_options_have_no_such_list(launch: Launch) -> None:
+    async with launch(kernels=KERNELS) as rig:
+        await go_to(rig, "attention")
+        assert "O shows each operation" not in rig.screen_text()
+        await rig.press("o")
+        assert isinstance(rig.app.screen, SwitchesScreen)

@@ -18,8 +18,8 @@ from inference.ops import proof, stopwatch, verdicts
 from inference.ops.cases import CONCERNS
 from inference.ops.demands import ORDINARY, Demands
 from inference.ops.packing import why_missing
-from inference.ops.proof import filed_under, proven, trusted
-from inference.ops.table import LAYER, OPERATIONS, PARTS, OpChoice
+from inference.ops.proof import UNASKED, filed_under, proven, trusted
+from inference.ops.table import IDLE, LAYER, OPERATIONS, PARTS, OpChoice, OpTable
 from inference.ops.verdicts import Race, Verdict, Verdicts
 from tests.inference.ops.kernels import Machine
 
@@ -28,6 +28,9 @@ native_only = pytest.mark.skipif(bool(why_missing()), reason="no native kernels 
 SMALL = replace(
     ORDINARY, hidden=64, inner=96, heads=4, kv_heads=2, head_size=16, vocabulary=331, matrices=((0, 0), (4, 32))
 )
+
+
+ASKED = [name for name in OPERATIONS if name not in IDLE]
 
 
 @pytest.fixture
@@ -48,13 +51,32 @@ def start_again() -> None:
 @pytest.mark.parametrize("spec", ["auto", "native"])
 def test_kernels_that_agree_and_keep_up_are_used(machine: Machine, spec: str) -> None:
     found = choices(spec)
+    idle = found.pop("expert_linear")
+    assert (idle.implementation, idle.reason) == ("mlx", UNASKED)
     assert {each.implementation for each in found.values()} == {"native"}
     assert all(each.ratio == pytest.approx(1) for each in found.values())
     assert all("agrees with the reference" in each.reason for each in found.values()) == (spec == "auto")
 
 
 @native_only
-@pytest.mark.parametrize("operation", OPERATIONS)
+def test_what_no_model_is_made_of_is_looked_at_where_it_is_asked_for(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = counted(monkeypatch)
+    choices("native")
+    assert "expert_linear" not in looked
+    assert choices("mlx,expert_linear=native")["expert_linear"].implementation == "native"
+    assert looked.count("expert_linear") == 1
+    start_again()
+    machine.break_kernel("expert_linear")
+    verdicts.verdicts().forget()
+    found = choices("expert_linear=native")["expert_linear"]
+    assert found.implementation == "mlx"
+    assert "differs from the reference by" in found.reason
+
+
+@native_only
+@pytest.mark.parametrize("operation", ASKED)
 def test_a_wrong_kernel_is_refused_and_named_whoever_asks_for_it(machine: Machine, operation: str) -> None:
     machine.break_kernel(operation)
     for spec in ("auto", "native", f"{operation}=native", f"mlx,{operation}=native"):
@@ -62,7 +84,7 @@ def test_a_wrong_kernel_is_refused_and_named_whoever_asks_for_it(machine: Machin
         assert found[operation].implementation != "native"
         assert "differs from the reference by" in found[operation].reason or spec == f"mlx,{LAYER}=native"
     found = choices("auto")
-    others = {each.implementation for name, each in found.items() if name not in (operation, LAYER)}
+    others = {each.implementation for name, each in found.items() if name not in (operation, LAYER, *IDLE)}
     assert others == {"native"}
     layer = found[LAYER]
     if operation in PARTS:
@@ -98,6 +120,22 @@ def test_all_ways_of_being_wrong(machine: Machine, kernel: Callable[..., Any]) -
 
 
 @native_only
+def test_a_kernel_that_fails_later_is_used_no_more(machine: Machine) -> None:
+    """Nor at a later start; and an error of something else is none of its."""
+    table = trusted("auto", SMALL)
+    assert not proof.refuse(RuntimeError("memory ran out"), table, SMALL)
+    assert not proof.refuse(RuntimeError("Metal kernel RoPE: no room"), OpTable.select("mlx"), SMALL)
+    assert choices("auto")["rope"].implementation == "native"
+    assert proof.refuse(RuntimeError("Metal kernel RoPE: no room"), table, SMALL)
+    for spec in ("auto", "native", "rope=native"):
+        start_again()
+        found = choices(spec)
+        assert found["rope"].implementation == "mlx"
+        assert found["rope"].reason == "our own kernel fails on this machine: Metal kernel RoPE: no room"
+        assert {name for name, each in found.items() if each.implementation != "native"} <= {"rope", LAYER, *IDLE}
+
+
+@native_only
 def test_a_slow_kernel_is_used_only_where_it_is_asked_for(machine: Machine) -> None:
     machine.slow_down("linear", 0.05)
     slow = choices("auto")["linear"]
@@ -121,7 +159,7 @@ def test_a_near_tie_is_no_defeat(machine: Machine, seconds: float, implementatio
 def test_a_layer_in_one_go_has_to_beat_its_parts(machine: Machine) -> None:
     machine.slow_down(LAYER, 0.05)
     found = choices("auto")
-    assert {name for name, each in found.items() if each.implementation != "native"} == {LAYER}
+    assert {name for name, each in found.items() if each.implementation != "native"} == {LAYER, *IDLE}
     assert "slower than its parts" in found[LAYER].reason
     assert choices("native")[LAYER].implementation == "native"
 
@@ -159,10 +197,10 @@ def test_what_was_found_is_read_at_the_next_start(machine: Machine, monkeypatch:
     start_again()
     trusted("auto", SMALL, told.append)
     assert choices("auto") == before
-    assert sorted(looked) == sorted(OPERATIONS)
+    assert sorted(looked) == sorted(ASKED)
     assert told == ["trying our own kernels, once on this machine"]
     trusted("auto", replace(SMALL, hidden=128))
-    assert len(looked) > len(OPERATIONS)
+    assert len(looked) > len(ASKED)
 
 
 @native_only
@@ -173,7 +211,7 @@ def test_a_kernel_that_was_slow_is_given_other_chances(machine: Machine, monkeyp
         for _ in range(2):  # once in a process
             assert choices("auto")["largest"].implementation == "mlx"
         assert looked.count("largest") == min(start, 3)
-        assert len(looked) == len(OPERATIONS) - 1 + min(start, 3)
+        assert len(looked) == len(ASKED) - 1 + min(start, 3)
         start_again()
 
 
@@ -195,10 +233,10 @@ def test_a_machine_that_was_busy_once_is_not_slow_for_ever(machine: Machine, mon
 def test_a_change_has_only_what_it_concerns_looked_at(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     looked = counted(monkeypatch)
     trusted("auto", SMALL)
-    assert sorted(looked) == sorted(OPERATIONS)
+    assert sorted(looked) == sorted(ASKED)
     for changed, concerned in [
         (SMALL.under("exact", "float16"), {"write_kv", "paged_attention", LAYER}),
-        (SMALL.under("int8", "float32"), {"linear", "expert_linear", LAYER}),
+        (SMALL.under("int8", "float32"), {"linear", LAYER}),
         (replace(SMALL, vocabulary=400), {"largest", "greedy", "draw"}),
     ]:
         looked.clear()
@@ -348,6 +386,11 @@ def test_what_a_verdict_amounts_to() -> None:
     assert not _verdict(0.89).earns
     assert _verdict(0.5, 3).earns
     assert not _verdict().earns
+    # On a GPU a fast decode does not make up for a slow prefill.
+    assert replace(_verdict(1.2, 4.0), by_step=True).ratio == pytest.approx(1.2)
+    assert replace(_verdict(0.96, 3), by_step=True).earns
+    assert not replace(_verdict(0.94, 3), by_step=True).earns
+    assert not replace(_verdict(), by_step=True).earns
     assert not replace(_verdict(9.0), error=float("nan")).earns
     assert not replace(_verdict(9.0), error=1.0).earns
 

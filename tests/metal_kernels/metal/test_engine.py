@@ -15,10 +15,13 @@ SIZES = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2, "
 PROMPTS = (range(20), range(40, 47))
 
 
+def checkpoint(place, **other):
+    return tiny.checkpoint(place, quantization={"bits": 4, "group_size": 32}, spread=4.0, **(SIZES | other))
+
+
 @pytest.fixture
 def folder(tmp_path):
-    quantization = {"bits": 4, "group_size": 32}
-    return tiny.checkpoint(tmp_path, quantization=quantization, spread=4.0, **SIZES)
+    return checkpoint(tmp_path)
 
 
 @pytest.fixture
@@ -81,20 +84,35 @@ def test_weights_lie_as_the_device_reads_them(machine, folder, gpu):
     assert _answers(run) == expected
 
 
-# Each is wrong by so little that a chat would go on, and talk nonsense.
+# Each is wrong by so little that a chat would go on, and talk nonsense: a file, what is right in it, what is wrong, and
+# the operations that are then. In some only one size of tile is wrong, or how parts are put together.
 MISTAKES = {
-    "rope": ("b * c + a * s", "b * c - a * s", {"rope"}),
-    "swiglu": ("1.0f + exp(-g)", "1.0f + exp(g)", {"silu_mul"}),
-    "rms_norm": ("float(p.width) + p.eps)", "float(p.width) + 0.01f)", {"rms_norm", "add_rms_norm"}),
-    "attention_decode": ("sum[r] *= kept;\n            UNROLL", "UNROLL", {"paged_attention"}),
-    "quantized_matvec": ("+ shift[o] * sum", "+ 0.9f * shift[o] * sum", {"linear", "expert_linear"}),
+    "rope": ("rope", "b * c + a * s", "b * c - a * s", {"rope"}),
+    "swiglu": ("swiglu", "1.0f + exp(-g)", "1.0f + exp(g)", {"silu_mul"}),
+    "rms_norm": ("rms_norm", "float(p.width) + p.eps)", "float(p.width) + 0.01f)", {"rms_norm", "add_rms_norm"}),
+    "decode": ("attention_decode", "sum[r] *= kept;\n            UNROLL", "UNROLL", {"paged_attention"}),
+    "few rows": ("quantized_matvec", "+ shift[o] * sum", "+ 0.9f * shift[o] * sum", {"linear"}),
+    "four rows": ("quantized_matvec", "+= scale[o]", "+= (r == 3 ? 1.01f : 1.0f) * scale[o]", {"linear"}),
+    "eight rows": ("quantized_matvec", "+= scale[o]", "+= (r == 7 ? 1.01f : 1.0f) * scale[o]", {"linear"}),
+    "long contexts": ("attention_merge", "own[i] / all", "own[i] / (1.01f * all)", {"paged_attention"}),
+    "shared columns": ("split_sum", "split < p.splits;", "split < max(1, p.splits - 1);", {"linear"}),
+    "large tiles": (
+        "quantized_matmul",
+        "sums[i][j].thread_elements()[e])",
+        "(ROWS == 64 && row == 63 ? 1.01f : 1.0f) * sums[i][j].thread_elements()[e])",
+        {"linear"},
+    ),
+    "draw": ("argmax", "score / temperatures[row]", "score", {"draw"}),
 }
+# Wide enough for columns that are shared out, and for large tiles.
+WIDE = {"shared columns", "large tiles"}
 
 
-@pytest.mark.parametrize("file", MISTAKES)
-def test_a_kernel_with_a_mistake_is_refused_and_the_tokens_are_right(machine, folder, gpu, monkeypatch, tmp_path, file):
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_kernel_with_a_mistake_is_refused_and_the_tokens_are_right(machine, gpu, monkeypatch, tmp_path, mistake):
     """The very file is wrong, as a GPU might compute it: it is named, and others compute in its place."""
-    right, wrong, operations = MISTAKES[file]
+    file, right, wrong, operations = MISTAKES[mistake]
+    folder = checkpoint(tmp_path, **({"intermediate_size": 512} if mistake in WIDE else {}))
     text = (KERNELS / f"{file}.metal").read_text()
     assert text.count(right) == 1
     (tmp_path / f"{file}.metal").write_text(

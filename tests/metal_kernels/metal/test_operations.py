@@ -1,16 +1,21 @@
 """The operations of MLX's graph that launch the kernels: which they launch, and with which arrays."""
 
+import math
+
 import mlx.core as mx
 import numpy as np
 import pytest
 
 from inference.ops import native, reference
+from inference.ops.draws import Draw
 from inference.ops.experts import StackedExperts, pack_experts
 from inference.ops.kv_store import GroupedStore, to_groups
+from inference.ops.noise import draw_key
 from inference.ops.paged import PagedKV
 from inference.ops.table import arranged_experts
 from inference.ops.weights import DenseWeight, QuantizedWeight
 from metal_kernels import _native
+from metal_kernels._native import MetalLaunches
 from tests.metal_kernels.metal.attention import KEPT, layout, store
 from tests.metal_kernels.metal.device import TYPES, assert_close, random
 from tests.metal_kernels.metal.test_quantized import quantized_weight
@@ -113,6 +118,119 @@ def test_ids(gpu):
     assert native.greedy(x).tolist() == [mx.argmax(x[0]).item(), 1000, mx.argmax(x[2]).item()]
 
 
+DRAWS = {
+    "of all": Draw(draw_key(1, 5), 0.7),
+    "of the top": Draw(draw_key(2, 0), 1.3, top_k=20),
+    "of as many": Draw(draw_key(3, 9), 2.0, top_k=20),
+    "of more than there are": Draw(draw_key(4, 1), 1.0, top_k=900),
+    "cold": Draw(draw_key(5, 1), 1e-38, top_k=3),
+    "of the likely": Draw(draw_key(6, 1), 0.9, min_p=0.1),
+    "of a share": Draw(draw_key(7, 1), 0.9, top_k=20, top_p=0.7),
+}
+
+
+def test_draws(gpu):
+    """Each row the reference's id, alone or beside others; by the kernel where nothing but top-k cuts it down."""
+    x = random(1, (len(DRAWS), 700), mx.float32) * 3
+    together = native.draw(x, list(DRAWS.values()))
+    assert mx.array_equal(together, reference.draw(x, list(DRAWS.values())))
+    for row, (name, each) in enumerate(DRAWS.items()):
+        gpu.kernels.clear()
+        assert native.draw(x[row : row + 1], [each]).item() == together[row].item()
+        assert gpu.kernels["argmax_f32"] == (name not in ("of the likely", "of a share"))
+        assert gpu.kernels["largest_f32"] == (0 < each.top_k < 700)
+
+
+@pytest.mark.parametrize("top_k", [0, 5])
+@pytest.mark.parametrize("wrong", [mx.nan, -mx.nan, mx.inf])
+def test_nothing_is_drawn_from_what_is_no_numbers(gpu, top_k, wrong):
+    x = random(1, (2, 300), mx.float32)
+    x[0, 7] = wrong
+    draws = [Draw(draw_key(1, row), 1.0, top_k=top_k) for row in range(2)]
+    assert mx.array_equal(native.draw(x, draws), reference.draw(x, draws))
+    assert native.draw(x, draws)[0].item() == 300
+
+
+WRONG_DRAWS = {
+    "keys": lambda x: _native.gpu_draw(x, None, mx.zeros((2, 2)), mx.ones(2)),
+    "temperatures": lambda x: _native.gpu_draw(x, None, mx.zeros((2, 2), mx.uint32), mx.ones(3)),
+    "candidates": lambda x: _native.gpu_draw(x, mx.zeros((1, 5), mx.uint32), mx.zeros((2, 2), mx.uint32), mx.ones(2)),
+}
+
+
+@pytest.mark.parametrize("said", WRONG_DRAWS)
+def test_draws_of_other_shapes_are_refused(gpu, said):
+    with pytest.raises(ValueError, match=said):
+        WRONG_DRAWS[said](mx.zeros((2, 9)))
+
+
+@pytest.mark.skipif(mx.metal.is_available(), reason="here Metal itself would run them")
+def test_an_operation_that_fails_is_named(gpu):
+    """So that others can compute it: see proof.refuse."""
+    x, weight = random(1, (2, 64), mx.float32), mx.ones(64)
+    step = layout((1, 1), (1, 1), 8, 2)
+    pool = mx.zeros((2, 8, 1, 64))
+    heads = x.reshape(2, 1, 64)
+    lazy = {
+        "linear": native.linear(x, quantized_weight("f32", 4, 32, 8, 64)),
+        "rms_norm": native.rms_norm(x, weight, 1e-6),
+        "add_rms_norm": native.add_rms_norm(x, x, weight, 1e-6)[0],
+        "rope": native.rope(heads, mx.arange(2), 1e4),
+        "silu_mul": native.silu_mul(x, x),
+        "write_kv": _native.write_kv([pool], heads, step.native),
+        "paged_attention": native.paged_attention(heads, pool, pool, step, 1.0),
+        "largest": native.largest(x, 5),
+        "greedy": native.greedy(x),
+        "draw": native.draw(x, [Draw(1, 1.0)] * 2),
+    }
+    _native.run_launches_by(None)  # and now nothing can launch them
+    for operation, result in lazy.items():
+        with pytest.raises(RuntimeError, match=r"Metal kernel \w+: .* needs Metal") as caught:
+            mx.eval(result)
+        assert operation in native.failed_operations(caught.value)
+    assert native.failed_operations(RuntimeError("[malloc] Unable to allocate 9 bytes")) == ()
+    assert not gpu.kernels
+
+
+def _attended(query_lens, context_lens, heads=14, kv_heads=2):
+    """Names of the kernels and how many threadgroups each has."""
+    plans = MetalLaunches.attention(
+        "f16", "float", heads, kv_heads, 64, 16, 512, heads * 64, 0.125, query_lens, context_lens
+    )
+    return {plan.attend.kernel.split("_")[1]: math.prod(plan.attend.groups) for plan in plans}
+
+
+def test_few_tokens_over_a_long_context_keep_a_gpu_busy():
+    """Five tokens of seven heads each, such as drafts to check: as a chunk they were four threadgroups."""
+    assert _attended([5], [8000])["decode"] >= 90
+    assert _attended([5], [300]) == {"prefill": 4}  # nothing to share out
+    assert _attended([12], [8000]) == {"prefill": 6}  # too many rows: the keys would be read over and over
+    assert set(_attended([5] * 40, [8000] * 40)) == {"prefill"}  # they are enough
+    assert set(_attended([5, 300], [8000, 300])) == {"prefill"}
+    assert set(_attended([5, 60], [8000, 60])) == {"decode", "prefill"}
+
+
+def test_few_tokens_over_a_long_context(gpu):
+    step = layout((5, 1, 40), (1100, 30, 60), 16, 80)
+    keys, values = (random(seed, (80, 16, 1, 64), mx.float16) for seed in (1, 2))
+    q = random(3, (step.num_tokens, 7, 64), mx.float16)
+    found = native.paged_attention(q, keys, values, step, 0.125)
+    assert_close(found, reference.paged_attention(q, keys, values, step, 0.125))
+    kinds = ("decode_f16_float_d64_r4", "merge_f16_d64", "prefill_f16_float_d64")
+    assert set(gpu.kernels) == {f"attention_{kind}" for kind in kinds}
+
+
+def test_layers_of_one_step_and_other_shapes_in_turn(gpu):
+    """What a step launches is found once for layers that are alike: never that of others."""
+    step = layout((1, 20), (300, 25), 16, 24)
+    for heads, kv_heads in ((4, 2), (4, 1), (4, 2), (2, 2)):
+        keys, values = (random(seed, (24, 16, kv_heads, 64), mx.float16) for seed in (1, 2))
+        wide = random(3, (21, heads + 2, 64), mx.float16)
+        for q in (wide[:, :heads], mx.contiguous(wide[:, :heads])):
+            found = native.paged_attention(q, keys, values, step, 0.125)
+            assert_close(found, reference.paged_attention(q, keys, values, step, 0.125))
+
+
 @pytest.mark.parametrize("kept", KEPT)
 @pytest.mark.parametrize("held", [False, True], ids=["its own", "held by others"])
 def test_the_cache_is_written_in_place_and_read(gpu, kept, held):
@@ -173,7 +291,16 @@ def test_no_rows_are_no_rows(gpu):
     assert not gpu.kernels
 
 
-def test_without_a_gpu_there_are_none():
+@pytest.fixture
+def on_the_cpu():
+    """Also on a Mac, whose default is its GPU."""
+    before = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    yield
+    mx.set_default_device(before)
+
+
+def test_without_a_gpu_there_are_none(on_the_cpu):
     assert not _native.gpu_in_use()
     weight = quantized_weight("f32", 4, 32, 8, 64)
     with pytest.raises(ValueError, match="Metal GPUs"):
