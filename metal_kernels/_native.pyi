@@ -254,6 +254,11 @@ class MetalLaunch:
     params: bytes
     """The kernel's struct of metal/params.h, its last buffer."""
 
+def launch_on_gpu(launch: MetalLaunch, type: str, arrays: Sequence[mx.array], written: Sequence[int]) -> None:
+    """Runs a launch on the very memory of its arrays, without its params, and waits for it. `type` is that of the
+    activations; `written` are the places of the arrays that the kernel writes. Raises ValueError where no GPU is in
+    use, and RuntimeError for what it refuses."""
+
 class MetalQuantizedPlan:
     multiply: MetalLaunch
     splits: int

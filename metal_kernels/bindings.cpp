@@ -25,6 +25,7 @@ void bind_paged_attention(nb::module_& module);
 void bind_rows(nb::module_& module);
 void bind_decoder_layer(nb::module_& module);
 void bind_launches(nb::module_& module);
+void bind_launch_on_gpu(nb::module_& module);
 void bind_gpu(nb::module_& module);
 }  // namespace glasschat
 
@@ -59,5 +60,6 @@ NB_MODULE(_native, module) {
     glasschat::bind_rows(module);
     glasschat::bind_decoder_layer(module);
     glasschat::bind_launches(module);
+    glasschat::bind_launch_on_gpu(module);
     glasschat::bind_gpu(module);
 }

@@ -8,6 +8,18 @@ from hypothesis import settings
 
 from inference.ops import stopwatch
 
+# Hooks that pytest finds here by their names.
+from tests.kernel_time import (  # noqa: F401
+    pytest_addoption,
+    pytest_configure,
+    pytest_runtest_call,
+    pytest_runtest_setup,
+    pytest_runtest_teardown,
+    pytest_sessionfinish,
+    pytest_sessionstart,
+    pytest_terminal_summary,
+)
+
 settings.register_profile("default", deadline=None)
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

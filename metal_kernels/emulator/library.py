@@ -75,7 +75,7 @@ class Report:
 @dataclass(frozen=True)
 class Launch:
     """What a launch left: the outputs and the buffers changed in place, by their order among the buffers, and what
-    was wrong. `threadgroup_bytes` is what one threadgroup used."""
+    was wrong. `threadgroup_bytes` is what one threadgroup has."""
 
     outputs: list[Any]
     reports: list[Report]

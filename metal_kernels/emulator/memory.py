@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +16,12 @@ from metal_kernels.emulator.source import Kernel
 
 # As in runtime/interface.h.
 _WRITABLE, _INITIALISED, _COMPLETE, _ALIAS = 1, 2, 4, 8
-_GUARD = 4096  # bytes around each buffer that belong to none
+# Bytes around each buffer that belong to none: an index that a wrong stride makes too large meets no other buffer, up
+# to the farthest element of four bytes that an int can name. They are reserved, and take no memory.
+_GUARD = 1 << 33
 _ALIGNMENT = 256
+# Python names it from 3.13 on; macOS reserves nothing by itself.
+_NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
 
 class Buffer(ctypes.Structure):
@@ -29,7 +35,7 @@ class Buffer(ctypes.Structure):
 
 
 class Memory:
-    """The buffers of a launch: one piece of memory with room between them, so that missing one hits none."""
+    """The buffers of a launch, far from each other, so that whoever misses one hits none."""
 
     def __init__(
         self,
@@ -55,7 +61,8 @@ class Memory:
         self._changed = [i for i, value in bound.items() if isinstance(value, Output) or i in in_place]
         raw = {i: _bytes_of(value) for i, value in bound.items()}
         total = sum(len(data) + _GUARD + _ALIGNMENT for data in raw.values()) + _GUARD
-        self._arena = np.full(total, 0xFF, np.uint8)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
+        self._arena = np.frombuffer(mmap.mmap(-1, total, flags), np.uint8)
         base, top = self._arena.ctypes.data, _GUARD
         self._places: dict[int, tuple[int, int]] = {}
         for i, data in raw.items():

@@ -308,8 +308,11 @@ class Program:
             words = words[closing(words, 1) + 1 :]
         if source.words[end] in ("=", "{"):
             raise source.error("a threadgroup variable has no initial value in Metal", i)
-        if not any(opened < i < closed for opened, closed in self.bodies):
+        body = next((opened for opened, closed in self.bodies if opened < i < closed), -1)
+        if body < 0:
             raise source.error("threadgroup variables are declared in kernels only", i)
+        # A type of this kernel's own, and of this instance of it: what it declares is counted by it.
+        self._put(body, "{ struct emu_kernel {}; ::emulator::enter<emu_kernel>();")
         parts = split(words)
         before = source.word(first - 1)
         if source.words[end] == ")" or not parts or before not in (";", "{", "}", ")", ":", "volatile", "const"):
@@ -322,7 +325,7 @@ class Program:
             n = self._threadgroup_variables
             texts.append(
                 f"typedef {kind} emu_type_{n} {' '.join(part[1:])}; threadgroup emu_type_{n}& {part[0]} = "
-                f"::emulator::threadgroup_variable<emu_type_{n}, {n}>()"
+                f"::emulator::threadgroup_variable<emu_type_{n}, {n}, emu_kernel>()"
             )
         self._remove(first, end - 1)
         self._put(first, "; ".join(texts))

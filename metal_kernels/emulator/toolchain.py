@@ -36,7 +36,7 @@ HEADERS = (*(f"metal_{name}" for name in shlex.split(_NAMES)), "simd/simd.h")
 # and NaNs is defined.
 _KERNEL_FLAGS = shlex.split(
     "-x c++ -std=c++17 -O1 -gdwarf-4 -gline-tables-only -fPIC -nostdinc -nostdinc++ -fno-exceptions -fno-rtti "
-    "-ffp-contract=on -flax-vector-conversions=none -fno-strict-aliasing -fno-math-errno -ferror-limit=20 -w "
+    "-ffp-contract=on -flax-vector-conversions=none -fno-strict-aliasing -fno-math-errno -ferror-limit=20 "
     "-Xclang -cl-single-precision-constant -Xclang -ffloat16-excess-precision=none "
     "-Xclang -fbfloat16-excess-precision=none"
 )
@@ -148,7 +148,7 @@ def place(path: Path, content: str | bytes) -> None:
 
 def compile_kernels(text: str, entries: Sequence[str], checked: bool) -> Path:
     """A shared library from C++ that includes the shim and the entry points behind it, made once for each text."""
-    flags = [*_KERNEL_FLAGS, *_architecture(), *(_CHECKS if checked else [])]
+    flags = [*_KERNEL_FLAGS, "-w", *_architecture(), *(_CHECKS if checked else [])]
     name = digest(text, *entries, *flags, *RUNTIME_FLAGS)
     library = CACHE / f"{name}.so"
     if library.exists():
@@ -207,13 +207,13 @@ def _runtime() -> list[Path]:
     return objects
 
 
-def check_syntax(text: str, define: str) -> str:
-    """What clang has against a text that includes the shim, under a definition; nothing if it has nothing."""
-    flags = [flag for flag in _KERNEL_FLAGS if not flag.startswith("-g")] + [f"-D{define}"]
+def check_syntax(text: str, *more: str) -> str:
+    """What clang has against a text that includes the shim, with more flags; nothing if it has nothing."""
+    flags = [*(flag for flag in _KERNEL_FLAGS if not flag.startswith("-g")), *more]
     answer = CACHE / f"{digest(text, *flags)}.txt"
     if not answer.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        includes = [f"-I{HERE / 'shim'}", f"-I{HERE / 'runtime'}"]
+        includes = [f"-isystem{HERE / 'shim'}", f"-isystem{HERE / 'runtime'}"]  # not warned about
         try:
             run([*clang(), *flags, *_architecture(), *includes, "-fsyntax-only", "-"], text)
             place(answer, "")
@@ -242,9 +242,16 @@ def errors_in(said: str) -> list[tuple[str, int, str]]:
     return found
 
 
+@functools.cache
+def line_tool() -> str | None:
+    """What finds the line of an instruction: there is none on macOS, unless LLVM's is installed."""
+    return shutil.which("addr2line") or shutil.which("llvm-addr2line")
+
+
 def lines_of(library: Path, codes: Sequence[int], ours: str) -> dict[int, tuple[str, int]]:
-    """The file and line of each offset in a library, of the innermost function that is not `ours`."""
-    tool = shutil.which("addr2line") or shutil.which("llvm-addr2line")
+    """The file and line of each offset in a library, of the innermost function that is not `ours`. None of them where
+    there is no tool for it."""
+    tool = line_tool()
     if not codes or not tool:
         return {}
     addresses = [hex(code - 1) for code in codes]  # of the call, not of what comes after it

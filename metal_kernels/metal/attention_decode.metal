@@ -93,7 +93,7 @@ template <typename T, typename S, int D, int ROWS>
                 for (int apart = kAcross / 2; apart > 0; apart /= 2) {
                     score += simd_shuffle_xor(score, ushort(apart));
                 }
-                scores[r][s] = key < min(end, limit[r]) ? score : -INFINITY;
+                scores[r][s] = key < min(end, limit[r]) ? score : kLowest;
             }
         }
         UNROLL
@@ -108,7 +108,10 @@ template <typename T, typename S, int D, int ROWS>
             sum[r] *= kept;
             UNROLL
             for (int s = 0; s < kSets; s++) {
-                scores[r][s] = fast::exp2(scores[r][s] - top);
+                // A key that is not seen has weight 0 without being computed: where none is, the difference is 0, and
+                // exp2 of it 1.
+                const bool seen = first + s * kBeside + beside < min(end, limit[r]);
+                scores[r][s] = seen ? fast::exp2(scores[r][s] - top) : 0.0f;
                 sum[r] += scores[r][s];
             }
             UNROLL

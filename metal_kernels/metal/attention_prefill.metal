@@ -84,6 +84,9 @@ template <typename T, typename S, int D>
             continue;
         }
 
+        // Of the keys from this lane's first on, how many its row sees. What it does not see has weight 0 without being
+        // computed: a fast function of an infinity may be anything.
+        const int seen = limit - first_key - fragment_column(lane);
         simdgroup_matrix<float, 8, 8> scores[kScores];
         float top = largest;
         UNROLL
@@ -97,8 +100,7 @@ template <typename T, typename S, int D>
             }
             UNROLL
             for (int e = 0; e < 2; e++) {
-                const bool seen = first_key + 8 * j + fragment_column(lane) + e < limit;
-                const float score = seen ? scores[j].thread_elements()[e] * scale : -INFINITY;
+                const float score = 8 * j + e < seen ? scores[j].thread_elements()[e] * scale : kLowest;
                 scores[j].thread_elements()[e] = score;
                 top = max(top, score);
             }
@@ -112,7 +114,7 @@ template <typename T, typename S, int D>
         for (int j = 0; j < kScores; j++) {
             UNROLL
             for (int e = 0; e < 2; e++) {
-                const float weight = fast::exp2(scores[j].thread_elements()[e] - top);
+                const float weight = 8 * j + e < seen ? fast::exp2(scores[j].thread_elements()[e] - top) : 0.0f;
                 weights[j].thread_elements()[e] = T(weight);
                 sum += weight;
             }

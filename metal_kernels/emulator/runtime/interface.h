@@ -27,6 +27,8 @@ struct EmuLanes {
 const EmuIds* emu_ids();
 void* emu_buffer(int index);
 void* emu_threadgroup_buffer(int index);
+void emu_declare(const char* kernel, unsigned size);
+void emu_enter(const char* kernel);
 void* emu_threadgroup_variable(const char* key, unsigned size, unsigned alignment);
 void emu_exchange(const void* value, unsigned size, const EmuSite* site, EmuLanes* lanes);
 void emu_inactive_lane(const EmuSite* site, unsigned lane);

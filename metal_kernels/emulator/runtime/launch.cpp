@@ -23,6 +23,17 @@ Machine* machine = nullptr;
 
 namespace {
 
+char* reserve(size_t bytes) {
+    void* found = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return found == MAP_FAILED ? nullptr : static_cast<char*>(found);
+}
+
+void release(char* memory, size_t bytes) {
+    if (memory) {
+        munmap(memory, bytes);
+    }
+}
+
 void entry() {
     machine->launch->kernel();
     machine->running->state = State::done;
@@ -43,8 +54,11 @@ void start_group(unsigned number, const unsigned (&groups)[3]) {
     machine->device_epoch = machine->threadgroup_epoch = 1;
     machine->at_barrier = 0;
     machine->one_barrier = true;
-    // All ones is a NaN in every format: a value that nobody wrote is seen in the result, too.
-    memset(machine->threadgroup_arena, 0xff, machine->threadgroup_top);
+    for (const Range& range : machine->ranges) {
+        if (range.memory == Memory::threadgroup) {
+            forget(range);
+        }
+    }
     machine->simdgroups.assign((threads + kSimdgroup - 1) / kSimdgroup, {});
     for (size_t i = 0; i < machine->simdgroups.size(); i++) {
         machine->simdgroups[i].size = std::min(kSimdgroup, threads - unsigned(i) * kSimdgroup);
@@ -102,11 +116,14 @@ void run(EmuLaunch& launch) {
         shuffle(order);
     }
     static const char keys[31] = {};
+    for (const unsigned bytes : launch.threadgroup_bytes) {
+        count_threadgroup_memory(bytes, {});
+    }
     for (const unsigned number : order) {
         start_group(number, groups);
         for (int i = 0; i < 31; i++) {
             if (launch.threadgroup_bytes[i]) {
-                threadgroup_memory(&keys[i], i, launch.threadgroup_bytes[i], 16, {});
+                threadgroup_memory(&keys[i], i, launch.threadgroup_bytes[i], 16);
             }
         }
         if (!machine->failed) {
@@ -142,19 +159,17 @@ int emu_launch(EmuLaunch* launch) {
     here.image_low = reinterpret_cast<uintptr_t>(launch->kernel);
     here.image_high = here.image_low + 1;
     const size_t bytes = size_t{launch->group[0]} * launch->group[1] * launch->group[2] * kStack;
-    void* stacks = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    std::vector<char> arena(kThreadgroupArena + 256);
-    if (stacks != MAP_FAILED) {
-        here.stacks = static_cast<char*>(stacks);
-        const uintptr_t start = reinterpret_cast<uintptr_t>(arena.data());
-        here.threadgroup_arena = arena.data() + (256 - start % 256);
-        memset(here.threadgroup_arena, 0xff, kThreadgroupArena);
+    here.stacks = reserve(bytes);
+    here.threadgroup_arena = reserve(kThreadgroupArena);
+    const bool room = here.stacks && here.threadgroup_arena;
+    if (room) {
         run(*launch);
-        munmap(stacks, bytes);
     }
+    release(here.stacks, bytes);
+    release(here.threadgroup_arena, kThreadgroupArena);
     launch->threadgroup_bytes_used = here.threadgroup_used;
     machine = nullptr;
-    return stacks == MAP_FAILED ? -1 : here.failed ? 1 : 0;
+    return !room ? -1 : here.failed ? 1 : 0;
 }
 
 }  // extern "C"

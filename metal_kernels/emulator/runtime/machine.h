@@ -15,8 +15,11 @@ namespace emulator {
 
 constexpr size_t kStack = 128 * 1024;
 constexpr size_t kThreadgroupLimit = 32 * 1024;   // of every Apple GPU so far
-constexpr size_t kThreadgroupArena = 512 * 1024;  // with room to measure what is too much, and a gap after each variable
-constexpr size_t kGap = 1024;
+// What lies around each threadgroup variable and belongs to none: a thousand times what all of them may have. It is
+// reserved, and takes no memory; the arena has room for more variables than the limit allows.
+constexpr size_t kGap = 1024 * kThreadgroupLimit;
+constexpr size_t kThreadgroupArena = (kThreadgroupLimit / 16 + 100) * kGap;
+constexpr size_t kNear = size_t{1} << 32;  // how far from a piece of memory an access still is a miss of it
 constexpr unsigned kValue = 32;  // the most bytes that a lane hands over at once
 constexpr uint64_t kStackEnd = 0x9e3779b97f4a7c15;
 
@@ -63,7 +66,8 @@ struct Machine {
     std::vector<Range> ranges;
     Range* last = nullptr;
     std::map<const char*, size_t> variables;  // key to index in ranges
-    size_t threadgroup_top = 0, threadgroup_used = 0;
+    size_t threadgroup_top = kGap, threadgroup_used = 0;
+    const char* entered = nullptr;  // the kernel, once a thread of it has begun
     char* stacks = nullptr;
     char* threadgroup_arena = nullptr;
     uintptr_t image = 0, image_low = 0, image_high = 0;
@@ -115,7 +119,13 @@ std::vector<unsigned> in_order(size_t count);
 void shuffle(std::vector<unsigned>& order);
 
 // Memory of the running threadgroup, the same for each key; null where there is no room.
-void* threadgroup_memory(const char* key, int index, size_t size, size_t alignment, Place place);
+void* threadgroup_memory(const char* key, int index, size_t size, size_t alignment);
+
+// So many bytes more that each threadgroup has.
+void count_threadgroup_memory(size_t size, Place place);
+
+// All ones, which are a NaN in every format: a value that nobody wrote is seen in the result, too.
+void forget(const Range& range);
 
 void report_never_written(const Range& range);
 

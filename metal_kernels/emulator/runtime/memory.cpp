@@ -52,7 +52,7 @@ std::string element_of(const Range& range, uintptr_t address) {
         }
     }
     std::string where = "no memory of the kernel's";
-    if (nearest && distance < (1u << 30)) {
+    if (nearest && distance < kNear) {
         where = (address < nearest->begin ? std::to_string(distance) + " byte(s) before " :
                  std::to_string(distance) + " byte(s) past the end of ") +
                 name_of(*nearest) + ", which has " + std::to_string(nearest->end - nearest->begin);
@@ -190,12 +190,20 @@ void access(uintptr_t address, unsigned size, Access kind, Place place) {
     }
 }
 
+// The bytes of threadgroup variables that each kernel declares.
+std::map<const char*, size_t>& declared() {
+    static std::map<const char*, size_t> all;
+    return all;
+}
+
 }  // namespace
 
 std::vector<Constant>& constants() {
     static std::vector<Constant> all;
     return all;
 }
+
+void forget(const Range& range) { memset(reinterpret_cast<void*>(range.begin), 0xff, range.end - range.begin); }
 
 void report_never_written(const Range& range) {
     const uintptr_t step = uintptr_t{1} << range.shift;
@@ -212,17 +220,20 @@ void report_never_written(const Range& range) {
     }
 }
 
-void* threadgroup_memory(const char* key, int index, size_t size, size_t alignment, Place place) {
+void count_threadgroup_memory(size_t size, Place place) {
+    machine->threadgroup_used += size;
+    if (machine->threadgroup_used > kThreadgroupLimit) {
+        report(kEmuThreadgroupMemory, place, "the threadgroup needs more than the 32768 bytes of threadgroup memory that a GPU has");
+    }
+}
+
+void* threadgroup_memory(const char* key, int index, size_t size, size_t alignment) {
     const auto found = machine->variables.find(key);
     if (found != machine->variables.end()) {
         return reinterpret_cast<void*>(machine->ranges[found->second].begin);
     }
     size_t& top = machine->threadgroup_top;
     top = (top + alignment - 1) / alignment * alignment;
-    machine->threadgroup_used += (size + 15) / 16 * 16;
-    if (machine->threadgroup_used > kThreadgroupLimit) {
-        report(kEmuThreadgroupMemory, place, "the threadgroup needs more than the 32768 bytes of threadgroup memory that a GPU has");
-    }
     if (top + size + kGap > kThreadgroupArena) {
         machine->failed = true;
         if (machine->running) {
@@ -239,6 +250,7 @@ void* threadgroup_memory(const char* key, int index, size_t size, size_t alignme
     if (machine->launch->checked) {
         range.watch();
     }
+    forget(range);
     top += size + kGap;
     machine->variables[key] = machine->ranges.size();
     machine->ranges.push_back(std::move(range));
@@ -282,7 +294,16 @@ void* emu_threadgroup_buffer(int index) {
 }
 
 void* emu_threadgroup_variable(const char* key, unsigned size, unsigned alignment) {
-    return threadgroup_memory(key, -1, size, alignment, {nullptr, __builtin_return_address(0)});
+    return threadgroup_memory(key, -1, size, alignment);
+}
+
+void emu_declare(const char* kernel, unsigned size) { declared()[kernel] += (size + 15) / 16 * 16; }
+
+void emu_enter(const char* kernel) {
+    if (machine->entered != kernel) {
+        machine->entered = kernel;
+        count_threadgroup_memory(declared()[kernel], {nullptr, __builtin_return_address(0)});
+    }
 }
 
 void emu_atomic(const void* address, unsigned size, int modifies, const EmuSite* site) {

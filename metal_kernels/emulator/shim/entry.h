@@ -14,13 +14,30 @@ inline bool is_function_constant_defined(const T& constant) {
 namespace emulator {
 
 // One object for each declaration and type, and for each threadgroup.
-template <class T, int Declaration>
+template <class T, int Declaration, class Kernel>
 struct Key {
     static constexpr char value = 0;
 };
-template <class T, int Declaration>
+template <class Kernel>
+using KernelKey = Key<void, 0, Kernel>;
+
+// A kernel has all that it declares, whether a thread comes by or not: it is counted when the library is loaded.
+template <class T, int Declaration, class Kernel>
+struct Declared {
+    static const int counted;
+};
+template <class T, int Declaration, class Kernel>
+const int Declared<T, Declaration, Kernel>::counted = (emu_declare(&KernelKey<Kernel>::value, sizeof(T)), 0);
+
+template <class Kernel>
+EMU_INLINE void enter() {
+    emu_enter(&KernelKey<Kernel>::value);
+}
+
+template <class T, int Declaration, class Kernel>
 EMU_INLINE EMU_THREADGROUP T& threadgroup_variable() {
-    return *(EMU_THREADGROUP T*)emu_threadgroup_variable(&Key<T, Declaration>::value, sizeof(T),
+    (void)&Declared<T, Declaration, Kernel>::counted;
+    return *(EMU_THREADGROUP T*)emu_threadgroup_variable(&Key<T, Declaration, Kernel>::value, sizeof(T),
                                                          alignof(T) < 16 ? 16 : alignof(T));
 }
 

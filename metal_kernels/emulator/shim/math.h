@@ -1,5 +1,6 @@
 // <metal_math>, <metal_common>, <metal_integer>, <metal_relational> and <metal_geometric>. Half and bfloat are computed
-// in float and rounded once. `fast::` and `precise::` are both exact here: what a GPU's fast math costs is not seen.
+// in float and rounded once. `fast::` and `precise::` are both exact here: what a GPU's fast math costs is not seen. But
+// what Metal leaves undefined for `fast::`, a function of an infinity or of a NaN, is a NaN.
 #pragma once
 
 #include "types.h"
@@ -36,10 +37,16 @@ inline R emu_map(T x, T y, F f) {
     }
 }
 
+// Whether a namespace's functions are made for finite numbers alone: `fast` has one of its own.
+constexpr bool emu_only_finite = false;
+inline bool emu_finite(float a) { return __builtin_isfinite(a); }
+
 #define EMU_UNARY(name, ...)                                               \
     template <class T>                                                     \
     inline emu_float<T> name(T x) {                                        \
-        return emu_map<T>(x, [](float a) { return __VA_ARGS__; });         \
+        return emu_map<T>(x, [](float a) -> float {                        \
+            return !emu_only_finite || emu_finite(a) ? __VA_ARGS__ : __builtin_nanf(""); \
+        });                                                                \
     }                                                                      \
     template <class T>                                                     \
     inline enable_if_t<is_integral_v<T>, float> name(T x) {                \
@@ -48,7 +55,9 @@ inline R emu_map(T x, T y, F f) {
 #define EMU_BINARY(name, ...)                                              \
     template <class T>                                                     \
     inline emu_float<T> name(T x, T y) {                                   \
-        return emu_map<T>(x, y, [](float a, float b) { return __VA_ARGS__; }); \
+        return emu_map<T>(x, y, [](float a, float b) -> float {            \
+            return !emu_only_finite || (emu_finite(a) && emu_finite(b)) ? __VA_ARGS__ : __builtin_nanf(""); \
+        });                                                                \
     }
 #define EMU_MATH                                          \
     EMU_UNARY(exp, __builtin_expf(a))                     \
@@ -78,7 +87,7 @@ inline R emu_map(T x, T y, F f) {
     EMU_UNARY(trunc, __builtin_truncf(a))                 \
     EMU_UNARY(fract, a - __builtin_floorf(a))             \
     EMU_UNARY(fabs, __builtin_fabsf(a))                   \
-    EMU_UNARY(sign, a > 0 ? 1.0f : a < 0 ? -1.0f : 0.0f)  \
+    EMU_UNARY(sign, (a > 0 ? 1.0f : a < 0 ? -1.0f : 0.0f)) \
     EMU_BINARY(pow, __builtin_powf(a, b))                 \
     EMU_BINARY(powr, __builtin_powf(a, b))                \
     EMU_BINARY(fmod, __builtin_fmodf(a, b))               \
@@ -125,6 +134,7 @@ inline R emu_map(T x, T y, F f) {
     }
 EMU_MATH
 namespace fast {
+constexpr bool emu_only_finite = true;
 EMU_MATH
 }
 namespace precise {

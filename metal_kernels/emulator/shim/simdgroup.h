@@ -36,8 +36,8 @@ struct emu_lanes {
     }
     // A value that the program asked for: of a lane that takes no part it would be anything.
     EMU_UNCHECKED T at(unsigned lane) const {
-        if (!active(lane)) emu_inactive_lane(&site, lane);
-        return read(lane);
+        if (lane >= 32 || !active(lane)) emu_inactive_lane(&site, lane);
+        return read(lane & 31);
     }
 };
 template <class T>
@@ -116,13 +116,13 @@ EMU_PREFIX(simd_prefix_exclusive_product, 1, *, 0)
         const auto lanes = emu_meet(value, EMU_HERE(#name));                                           \
         const unsigned lane = lanes.lane();                                                            \
         (void)lane;                                                                                    \
-        return lanes.at((__VA_ARGS__) & 31);                                                           \
+        return lanes.at(__VA_ARGS__);                                                                  \
     }
 EMU_SHUFFLE(simd_shuffle, from, from)
 EMU_SHUFFLE(simd_broadcast, from, from)
 EMU_SHUFFLE(simd_shuffle_xor, mask, lane ^ mask)
-EMU_SHUFFLE(simd_shuffle_rotate_down, by, lane + by)
-EMU_SHUFFLE(simd_shuffle_rotate_up, by, lane + 32 - by)
+EMU_SHUFFLE(simd_shuffle_rotate_down, by, (lane + by) & 31)
+EMU_SHUFFLE(simd_shuffle_rotate_up, by, (lane - by) & 31)
 EMU_SHUFFLE(quad_shuffle, from, (lane & ~3u) | (from & 3))
 EMU_SHUFFLE(quad_broadcast, from, (lane & ~3u) | (from & 3))
 EMU_SHUFFLE(quad_shuffle_xor, mask, (lane & ~3u) | ((lane ^ mask) & 3))

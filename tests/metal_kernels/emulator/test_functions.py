@@ -179,6 +179,14 @@ def test_floats(functions: emulator.Library, name: str) -> None:
     np.testing.assert_allclose(run(functions, name, x, y, z), FLOATS[name](*wide), rtol=2e-5, atol=2e-6)
 
 
+def test_fast_functions_are_for_finite_numbers(functions: emulator.Library) -> None:
+    """Of others a GPU's may make anything: a kernel that relies on what comes out is found by its NaN."""
+    x = np.resize(np.array([np.inf, -np.inf, np.nan, -1e30], np.float32), 64)
+    fast, precise = (run(functions, name, x, x, x) for name in ("float_exp2", "float_exp"))
+    np.testing.assert_array_equal(fast[:4], [np.nan, np.nan, np.nan, 0])
+    np.testing.assert_array_equal(precise[:4], [np.inf, 0, np.nan, 0])
+
+
 @pytest.mark.parametrize("name", INTEGERS)
 def test_integers(functions: emulator.Library, name: str) -> None:
     edges = [0, 1, 2, 31, 32, 1 << 13, 1 << 31, (1 << 31) - 1, WORD - 1, WORD - 2]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from metal_kernels import emulator
+from metal_kernels.emulator.lint import _BANNED
 
 from . import marks
 from .conftest import KERNELS
@@ -28,6 +29,34 @@ def test_kernel_parameters_are_each_named() -> None:
         "the index of out is 31: 30 is the last",
         "the positions at and group have to be vectors of the same size",
     ]
+
+
+SEEDS = {
+    "double": "const double x = 1.0;",
+    "new": "thread float* x = new float(1.0f);",
+    "delete": "thread float* x = nullptr; delete x;",
+    "throw": "throw 1;",
+    "try": "try { out[0] = 1.0f; }",
+    "catch": "if (out) {} catch (int x) {}",
+    "goto": "goto end;",
+    "virtual": "struct A { virtual void f() {} };",
+    "dynamic_cast": "(void)dynamic_cast<thread float*>(out);",
+    "typeid": "(void)typeid(out);",
+    "thread_local": "thread_local float x;",
+    "register": "register float x = 1.0f;",
+    "asm": 'asm("nop");',
+    "wchar_t": "const wchar_t x = 1;",
+    "noexcept": "const bool x = noexcept(out[0]);",
+}
+
+
+def test_what_the_language_leaves_out_is_found_by_its_word(tmp_path: Path) -> None:
+    lines = [f"kernel void k{i}(device float* out [[buffer(0)]]) {{ {line} }}" for i, line in enumerate(SEEDS.values())]
+    path = tmp_path / "banned.metal"
+    path.write_text("\n".join(["#include <metal_stdlib>", "using namespace metal;", *lines]))
+    found = {(f.line, f.message) for f in emulator.lint(path) if f.message in _BANNED.values()}
+    assert found == {(line, _BANNED[word]) for line, word in enumerate(SEEDS, 3)}
+    assert set(SEEDS) == set(_BANNED)
 
 
 @pytest.mark.parametrize("name", ["bugs.metal", "controls.metal"])

@@ -6,7 +6,9 @@ import numpy as np
 from inference.ops.kv_store import arrays_of, to_groups
 from inference.ops.paged import RaggedLayout
 from metal_kernels._native import MetalLaunches
+from metal_kernels.emulator import Output
 from tests.metal_kernels.metal.device import NOTHING, TYPES, given, held, launch, random, room
+from tests.metal_kernels.metal.wiring import take_rows
 
 KEPT = {"float": 0, "int8": 8, "int4": 4}
 
@@ -25,8 +27,8 @@ def store(seed, shape, type_name, kept):
     return elements if kept == "float" else to_groups(elements, KEPT[kept])
 
 
-def plans(type_name, kept, heads, shape, step):
-    """Of a pool [N, P, H, D]."""
+def plans(type_name, kept, heads, shape, step, gap=0):
+    """Of a pool [N, P, H, D], for queries that have a gap of so many numbers behind each token's."""
     _, block_size, kv_heads, size = shape
     return MetalLaunches.attention(
         type_name,
@@ -36,7 +38,7 @@ def plans(type_name, kept, heads, shape, step):
         size,
         block_size,
         step.tables.shape[1],
-        heads * size,
+        heads * size + gap,
         size**-0.5,
         list(step.query_lens),
         list(step.context_lens),
@@ -44,7 +46,7 @@ def plans(type_name, kept, heads, shape, step):
 
 
 def attend(plan, type_name, q, keys, values, step, out):
-    """`out` [T, H_q, D] with the rows of the plan's sequences in it."""
+    """`out` [T, H_q, D] with the rows of the plan's sequences in it. q may have gaps: the plan knows them."""
     kv_heads, size = keys.shape[2:]
     stores = [[held(part) for part in arrays_of(each)] for each in (keys, values)]
     pools = [array for parts in stores for array in (parts if len(parts) == 3 else [*parts, NOTHING, NOTHING])]
@@ -52,21 +54,30 @@ def attend(plan, type_name, q, keys, values, step, out):
     starts = np.concatenate([[0], np.cumsum(step.query_lens)]).astype(np.int32)
     where = [tiles, starts, np.array(step.context_lens, np.int32)]
     inputs = [held(q), *pools, *where, np.ascontiguousarray(step.tables)]
+    own = Output(out.shape, out.dtype, partial=True)
     if plan.splits == 1:
         parts = [NOTHING] if plan.decodes else []
-        (out,) = launch(plan.attend, [*inputs, out, *parts], in_place=(len(inputs),))
-        return out
+        (found,) = launch(plan.attend, [*inputs, own, *parts])
+        return _with_rows(out, found, tiles, starts)
     shape = (len(tiles), kv_heads, plan.rows, plan.splits)
     mixed, parts = launch(plan.attend, [*inputs, room((*shape, size), mx.float32), room((*shape, 2), mx.float32)])
-    (out,) = launch(plan.merge, [mixed, parts, *where, out], in_place=(len(where) + 2,))
-    return out
+    (found,) = launch(plan.merge, [mixed, parts, *where, own])
+    return _with_rows(out, found, tiles, starts)
 
 
-def paged_attention(type_name, kept, q, keys, values, step):
-    """[T, H_q, D], and the plans it was computed by."""
-    found = plans(type_name, kept, q.shape[1], keys.shape, step)
+def _with_rows(out, found, tiles, starts):
+    changed, bits = out.copy(), f"u{out.itemsize}"
+    take_rows(changed.view(bits), found.view(bits), tiles, starts)
+    return changed
+
+
+def paged_attention(type_name, kept, q, keys, values, step, gap=0):
+    """[T, H_q, D], and the plans it was computed by. What is in the gaps behind queries must not matter."""
+    found = plans(type_name, kept, q.shape[1], keys.shape, step, gap)
     # No number of q's type: a row that is not written can't pass for one.
     out = np.full_like(held(q), np.nan) if type_name != "bf16" else np.full(q.shape, 0x7FC0, np.uint16)
+    rows = q.reshape(q.shape[0], -1)
+    rows = mx.concatenate([rows, mx.full((q.shape[0], gap), mx.nan, q.dtype)], axis=1) if gap else rows
     for plan in found:
-        out = attend(plan, type_name, q, keys, values, step, out)
+        out = attend(plan, type_name, rows, keys, values, step, out)
     return given(out, TYPES[type_name]), found

@@ -1,17 +1,18 @@
-"""Operations that are asked of a GPU, run in the emulator."""
+"""Operations that are asked of a GPU, run in the emulator; and launches, run there and on a Metal device."""
 
 from collections import Counter
 
 import pytest
 
 from metal_kernels import _native, emulator
-from tests.metal_kernels.metal.device import library, run
+from tests.metal_kernels.metal import device
+from tests.metal_kernels.metal.wiring import run_in_place
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _needs_a_compiler():
     try:
-        library("split_sum")
+        device.library("split_sum")
     except emulator.MissingCompiler as reason:
         pytest.skip(str(reason))
 
@@ -26,10 +27,7 @@ class Emulated:
     def __call__(self, launch, buffers):
         try:
             self.kernels[launch.kernel] += 1
-            in_place = tuple(i for i, (_, written) in enumerate(buffers) if written)
-            found = run(launch, [memory for memory, _ in buffers], "forward", in_place)
-            for i, written in zip(in_place, found, strict=True):
-                buffers[i][0][:] = written
+            run_in_place(launch, buffers)
         except Exception as error:  # this is another thread's: the test looks at them in the end
             self.errors.append(error)
 
@@ -43,3 +41,11 @@ def gpu():
     _native.run_launches_by(None)
     for error in emulated.errors:
         raise error
+
+
+@pytest.fixture(scope="module", params=device.PLACES)
+def place(request):
+    """Where launches are run: each test that uses it holds for the emulator, and for the device where there is one."""
+    device.place = request.param
+    yield request.param
+    device.place = device.PLACES[0]

@@ -1,12 +1,14 @@
-"""Kernels run as the launch table says, in the emulator, in several thread orders."""
+"""Kernels run as the launch table says: in the emulator, in several thread orders, or on a Metal device."""
 
+import re
 from functools import cache
+from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
 
 from inference.ops.agreement import TOLERANCE
-from metal_kernels import emulator
+from metal_kernels import _native, emulator
 from tests.metal_kernels.conftest import PACKAGE
 
 KERNELS = PACKAGE / "metal"
@@ -14,6 +16,11 @@ ORDERS = ("forward", "reverse", 1)
 TYPES = {"f32": mx.float32, "f16": mx.float16, "bf16": mx.bfloat16}
 NOTHING = np.zeros(1, np.uint32)
 """In place of an array that a launch does not look at."""
+
+PLACES = ("emulated", *(["on_metal"] if mx.metal.is_available() else []))
+"""Where `launch` can run kernels here."""
+place = PLACES[0]
+"""Where it does."""
 
 _HELD = {mx.float32: np.float32, mx.float16: np.float16, mx.bfloat16: np.uint16, mx.uint32: np.uint32}
 
@@ -61,12 +68,41 @@ def run(launch, buffers, order, in_place=()):
 
 def launch(launch, buffers, in_place=()):
     """What a launch writes: the same bits in every thread order, and nothing to report."""
+    if place == "on_metal":
+        return on_gpu(launch, buffers, in_place)
     first, *others = (run(launch, buffers, order, in_place) for order in ORDERS)
     for order, other in zip(ORDERS[1:], others, strict=True):
         for ours, theirs in zip(first, other, strict=True):
             if ours.tobytes() != theirs.tobytes():
                 raise Wrong(f"{launch.kernel}: {order} gives other bits")
     return first
+
+
+def on_gpu(launch, buffers, in_place=()):
+    """What a launch writes on the GPU, or in what stands in for it. What it leaves out is all ones."""
+    written = [i for i, each in enumerate(buffers) if isinstance(each, emulator.Output) or i in in_place]
+    bits = [_bits(each) for each in buffers]
+    arrays = [mx.array(each) for each in bits]
+    type_name = re.search(r"_(f32|f16|bf16)(_|$)", launch.kernel)
+    _native.launch_on_gpu(launch, type_name[1] if type_name else "f32", arrays, written)
+    found = {i: np.array(arrays[i]) for i in written}
+    return [
+        each.read(found[i]) if isinstance(each, emulator.Output) else found[i].view(each.dtype).reshape(each.shape)
+        for i, each in enumerate(buffers)
+        if i in written
+    ]
+
+
+def _bits(buffer):
+    if isinstance(buffer, emulator.Output):
+        return np.full(buffer.size, 0xFF, np.uint8)
+    return np.ascontiguousarray(buffer).reshape(-1).view(np.uint8)
+
+
+def changed(launch, **fields):
+    """A launch that is otherwise than the table has it: for the emulator."""
+    names = ("file", "kernel", "groups", "threads", "constants", "params")
+    return SimpleNamespace(**{name: getattr(launch, name) for name in names} | fields)
 
 
 def assert_close(found, truth):

@@ -9,16 +9,18 @@ from inference.ops.paged import RaggedLayout
 from tests.metal_kernels.metal.attention import KEPT, attend, layout, paged_attention, plans, store
 from tests.metal_kernels.metal.device import TYPES, assert_close, given, random
 
+pytestmark = pytest.mark.usefixtures("place")
+
 FORMATS = [("float", size) for size in (64, 80, 96, 128)] + [
     (kept, size) for kept in ("int8", "int4") for size in (64, 96, 128)
 ]
 
 
-def _compare(type_name, kept, heads, kv_heads, size, step, blocks):
+def _compare(type_name, kept, heads, kv_heads, size, step, blocks, gap=0):
     shape = (blocks, step.block_size, kv_heads, size)
     keys, values = store(1, shape, type_name, kept), store(2, shape, type_name, kept)
     q = random(3, (step.num_tokens, heads, size), TYPES[type_name])
-    found, used = paged_attention(type_name, kept, q, keys, values, step)
+    found, used = paged_attention(type_name, kept, q, keys, values, step, gap)
     assert_close(found, reference.paged_attention(q, keys, values, step, size**-0.5))
     return used
 
@@ -54,11 +56,30 @@ def test_long_contexts_are_shared_out(type_name, kept, size):
 
 @pytest.mark.parametrize("type_name", TYPES)
 @pytest.mark.parametrize("kept", KEPT)
+def test_a_chunk_behind_a_long_prefix(type_name, kept):
+    """Its rows see a dozen tiles of keys and more, the last of them in part."""
+    step = layout((9, 7), (391, 9), 16, 26)
+    (plan,) = _compare(type_name, kept, 4, 1, 64, step, 26)
+    assert not plan.decodes
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+@pytest.mark.parametrize("kept", KEPT)
 def test_a_ragged_batch(type_name, kept):
     """Decodes, drafts to check, a chunk and a prompt: two launches, each for its own rows of one output."""
     step = layout((1, 3, 18, 30, 1), (70, 33, 50, 30, 5), 16, 20)
     used = _compare(type_name, kept, 4, 2, 64, step, 20)
     assert [plan.decodes for plan in used] == [True, False]
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+@pytest.mark.parametrize("kept", KEPT)
+@pytest.mark.parametrize("context", [40, 300])
+def test_queries_with_gaps_between_tokens(type_name, kept, context):
+    """As they stand beside keys and values: decodes, merged or not, and a chunk."""
+    step = layout((1, 18), (context, 20), 16, 21)
+    used = _compare(type_name, kept, 2, 1, 64, step, 21, gap=128)
+    assert [(plan.decodes, plan.splits > 1) for plan in used] == [(True, context > 256), (False, False)]
 
 
 @pytest.mark.parametrize("block_size", [1, 12, 32])

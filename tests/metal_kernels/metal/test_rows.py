@@ -8,6 +8,8 @@ from inference.ops import reference
 from metal_kernels._native import MetalLaunches
 from tests.metal_kernels.metal.device import NOTHING, TYPES, assert_close, given, held, launch, random, room
 
+pytestmark = pytest.mark.usefixtures("place")
+
 
 @pytest.mark.parametrize("type_name", TYPES)
 @pytest.mark.parametrize(("rows", "width"), [(1, 4), (3, 64), (2, 896), (2, 4100), (1, 16384)])

@@ -11,6 +11,8 @@ from inference.ops.noise import draw_key, gumbel
 from metal_kernels._native import MetalLaunches
 from tests.metal_kernels.metal.device import NOTHING, launch, room
 
+pytestmark = pytest.mark.usefixtures("place")
+
 few = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -52,6 +54,8 @@ def test_largest_of_extremes(count):
     rows[0, [3, 900]] = np.inf
     rows[0, 7:700] = -np.inf
     rows[0, 800:810] *= 1e-40
+    rows[0, 1000:1100] = 0.0  # some of either sign, which are equal
+    rows[0, 1000:1100:3] = -0.0
     np.testing.assert_array_equal(_largest(rows, count), np.array(reference.largest(mx.array(rows), count)))
 
 
@@ -60,6 +64,15 @@ def test_largest_of_extremes(count):
 def test_argmax(seed, width, levels):
     rows = _rows(seed, (2, width), levels)
     np.testing.assert_array_equal(_argmax(rows), rows.argmax(axis=1))
+
+
+def test_argmax_of_those_listed():
+    """The lowest id of equal ones, in whatever order they are listed."""
+    rows = _rows(1, (3, 1000), 5)
+    listed = np.array([np.random.default_rng(row).permutation(1000)[:300] for row in range(3)], np.uint32)
+    at = np.take_along_axis(rows, listed.astype(np.int64), axis=1)
+    lowest = np.where(at == at.max(axis=1, keepdims=True), listed, 1000).min(axis=1)
+    np.testing.assert_array_equal(_argmax(rows, listed=listed), lowest)
 
 
 @pytest.mark.parametrize("draw", [False, True])

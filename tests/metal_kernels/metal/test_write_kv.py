@@ -12,15 +12,18 @@ from metal_kernels._native import MetalLaunches
 from tests.metal_kernels.metal.attention import KEPT, layout
 from tests.metal_kernels.metal.device import TYPES, given, held, launch, random
 
+pytestmark = pytest.mark.usefixtures("place")
+
 STEP = layout((1, 5, 20), (33, 40, 20), 16, 9)
 
 
-def _written(type_name, pool_name, pool, rows):
-    """The pool after the launch."""
+def _written(type_name, pool_name, pool, rows, gap=0):
+    """The pool after the launch; rows have gaps of NaN behind them, which must not matter."""
     tokens, heads, size = rows.shape
     arrays = arrays_of(pool)
-    plan = MetalLaunches.write_kv(type_name, pool_name, tokens, heads * size, heads * size)
-    buffers = [held(rows), np.array(STEP.slots), *(held(array) for array in arrays)]
+    plan = MetalLaunches.write_kv(type_name, pool_name, tokens, heads * size, heads * size + gap)
+    wide = mx.concatenate([rows.reshape(tokens, -1), mx.full((tokens, gap), mx.nan, rows.dtype)], axis=1)
+    buffers = [held(wide), np.array(STEP.slots), *(held(array) for array in arrays)]
     found = launch(plan, buffers, in_place=tuple(range(2, 2 + len(arrays))))
     parts = [given(part, array.dtype) for part, array in zip(found, arrays, strict=True)]
     return GroupedStore(*parts) if len(parts) == 3 else parts[0]
@@ -34,23 +37,23 @@ def _by_reference(pool, rows):
 
 @pytest.mark.parametrize("type_name", TYPES)
 @pytest.mark.parametrize("pool_name", TYPES)
-@pytest.mark.parametrize(("heads", "size"), [(2, 64), (1, 80)])
-def test_floats(type_name, pool_name, heads, size):
+@pytest.mark.parametrize(("heads", "size", "gap"), [(2, 64, 0), (1, 80, 44)])
+def test_floats(type_name, pool_name, heads, size, gap):
     pool = random(1, (9, 16, heads, size), TYPES[pool_name])
     rows = random(2, (STEP.num_tokens, heads, size), TYPES[type_name])
-    found = _written(type_name, pool_name, pool, rows)
+    found = _written(type_name, pool_name, pool, rows, gap)
     assert mx.array_equal(found, _by_reference(pool, rows))
 
 
 @pytest.mark.parametrize("type_name", TYPES)
 @pytest.mark.parametrize("kept", [kept for kept in KEPT if kept != "float"])
-@pytest.mark.parametrize(("heads", "size"), [(2, 64), (3, 96)])
-def test_integers(type_name, kept, heads, size):
+@pytest.mark.parametrize(("heads", "size", "gap"), [(2, 64, 128), (3, 96, 0)])
+def test_integers(type_name, kept, heads, size, gap):
     bits = KEPT[kept]
     pool = to_groups(random(1, (9, 16, heads, size), mx.float32), bits)
     rows = random(2, (STEP.num_tokens, heads, size), TYPES[type_name])
     rows[3, 0, :32] = 2.5  # a group without a spread
-    found, truth = _written(type_name, kept, pool, rows), _by_reference(pool, rows)
+    found, truth = _written(type_name, kept, pool, rows, gap), _by_reference(pool, rows)
     assert mx.array_equal(found.scales, truth.scales)
     assert mx.array_equal(found.biases, truth.biases)
     # A number that lies between two integers may go to either of them: the quotient is rounded before.

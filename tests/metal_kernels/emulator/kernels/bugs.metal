@@ -20,6 +20,23 @@ kernel void index_past_array(device float* out [[buffer(0)]], uint i [[thread_po
     out[i] = tile[i];
 }
 
+// Far beyond its own buffer there is another one, and beyond its own array another variable.
+kernel void wrong_stride(device const float* x [[buffer(0)]], device const float* other [[buffer(1)]],
+                         device float* out [[buffer(2)]], uint i [[thread_position_in_grid]]) {
+    out[i] = other[i] + x[i * 4096];  // <- out-of-bounds
+}
+
+kernel void into_the_next_array(device float* out [[buffer(0)]], uint i [[thread_position_in_threadgroup]]) {
+    threadgroup float few[64];
+    threadgroup float many[4096];
+    threadgroup float* row = few;
+    many[i] = 0.0f;
+    if (i < 8) {
+        row[i * 320] = 1.0f;  // <- out-of-bounds
+    }
+    out[i] = many[i];
+}
+
 kernel void past_argument(device float* out [[buffer(0)]], threadgroup float* scratch [[threadgroup(0)]],
                           uint i [[thread_position_in_threadgroup]]) {
     scratch[i] = float(i);  // <- out-of-bounds
@@ -214,6 +231,10 @@ kernel void takes_from_nobody(device float* out [[buffer(0)]], uint i [[thread_p
     out[i] = simd_shuffle_xor(float(i), ushort(16));  // <- divergence
 }
 
+kernel void takes_from_beyond(device float* out [[buffer(0)]], uint i [[thread_position_in_threadgroup]]) {
+    out[i] = simd_shuffle(float(i), ushort(i % 32 + 1));  // <- divergence
+}
+
 kernel void waits_at_two_places(device float* out [[buffer(0)]], uint i [[thread_position_in_threadgroup]]) {
     if (i < 16) {
         out[i] = simd_sum(1.0f);  // <- divergence
@@ -223,16 +244,30 @@ kernel void waits_at_two_places(device float* out [[buffer(0)]], uint i [[thread
     }
 }
 
-kernel void too_much_memory(device float* out [[buffer(0)]], uint i [[thread_position_in_threadgroup]]) {
+kernel void too_much_memory(device float* out [[buffer(0)]],
+                            uint i [[thread_position_in_threadgroup]]) {  // <- threadgroup-memory
     threadgroup float first[4096];
-    threadgroup float second[4097];  // <- threadgroup-memory
+    threadgroup float second[4097];
     first[i] = second[i] = 1.0f;
     out[i] = first[i] + second[i];
 }
 
+// A GPU has room for it, used or not.
+kernel void too_much_if_it_comes_to_that(device float* out [[buffer(0)]],
+                                         uint i [[thread_position_in_threadgroup]]) {  // <- threadgroup-memory
+    threadgroup float first[4096];
+    first[i] = 1.0f;
+    if (i > 1000) {
+        threadgroup float second[4097];
+        second[i] = 1.0f;
+        first[i] = second[i];
+    }
+    out[i] = first[i];
+}
+
 kernel void too_much_with_argument(device float* out [[buffer(0)]], threadgroup float* scratch [[threadgroup(1)]],
-                                   uint i [[thread_position_in_threadgroup]]) {
-    threadgroup float4 tile[1024];  // <- threadgroup-memory
+                                   uint i [[thread_position_in_threadgroup]]) {  // <- threadgroup-memory
+    threadgroup float4 tile[1024];
     tile[i] = float4(1.0f);
     scratch[i] = 1.0f;
     out[i] = tile[i].x + scratch[i];

@@ -62,6 +62,31 @@ struct Part {
     int length() const thread { return end - begin; }
 };
 
+template <typename T>
+struct Box {
+    T value;
+    Box(T v) : value(v) {}
+};
+
+namespace outer::inner {  // <- language
+constant int deep = 1;
+}
+
+inline constant int shared = 2;  // <- language
+
+template <typename... Numbers>
+int sum_of(Numbers... numbers) {
+    return (numbers + ...);  // <- language
+}
+
+float square(float x) {
+    return x * x;
+}
+
+float twice(float (*function)(float), float x) {  // <- language, pointer
+    return function(function(x));
+}
+
 struct Base {
     virtual int size() { return 1; }  // <- language
 };
@@ -92,7 +117,7 @@ kernel void bfloats(device const bfloat* x [[buffer(0)]], device bfloat* out [[b
     out[i] = f;  // <- bfloat
     bfloat one = 1.0f;  // <- bfloat
     out[i] += one * f;  // <- bfloat
-    halves[i] = x[i];  // <- bfloat, address-space
+    halves[i] = x[i];  // <- address-space, bfloat, language
     halves[i] = half(float(x[i]));
     out[i] = metal::exp(x[i]);  // <- bfloat
     out[i] = bfloat(metal::exp(float(x[i])));
@@ -114,6 +139,19 @@ end:
     out[i] += (i & 3) + i * 2;
     const uint a = i * 3, b = i & a;
     out[i] += largest(&out[0] == nullptr ? nullptr : nullptr, *(thread float*)nullptr) + b;
+}
+
+kernel void newer(device float* out [[buffer(0)]], uint i [[thread_position_in_grid]]) {
+    const Box named = Box<float>(1.0f);  // <- language
+    const Box<float> box = Box<float>(1.0f);
+    const Part part = {int(i), 4};
+    auto [begin, end] = part;  // <- language
+    if (int rest = int(i) % 2; rest == 0) {  // <- language
+        out[i] = box.value + named.value;
+    }
+    float room[i + 1];  // <- language
+    room[0] = 0.0f;
+    out[i] += room[0] + twice(&square, float(begin + end + sum_of(1, 2)));  // <- language
 }
 
 kernel void arguments(  // <- kernel
