@@ -10,7 +10,7 @@ write a part of the stream alone, and what they read is multiplied by constants 
 
 - `WORDS`, the first places of the stream, begin as what is learned of each token.
 - `KINDS`, the others, tell the kind of a token; the embedding has one of them set for each kind of mark and for digits,
-  and none for words. The first layer adds whose turn a token is in. Queries and keys are computed from these places alone.
+  and none for words. The first layer adds whose turn a token is in. Queries and keys are computed from these alone.
 - The second layer writes to the `NAMED` places, and a thought is read off the `CHOICE` places at the end.
 """
 
