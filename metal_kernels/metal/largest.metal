@@ -13,8 +13,8 @@ constant constexpr int kBins = 2048;
 
 constant int kSorted [[function_constant(0)]];  // count rounded up to a power of two
 
-// An unsigned number in the same order as the float: the sign's bit is turned around, and below zero all others too. The
-// two zeros are equal.
+// An unsigned number in the same order as the float: the sign's bit is turned around, and below zero all others too.
+// The two zeros are equal.
 inline uint ordered(float number) {
     uint bits = as_type<uint>(number);
     bits = bits == 0x80000000u ? 0u : bits;

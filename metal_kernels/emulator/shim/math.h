@@ -1,6 +1,6 @@
 // <metal_math>, <metal_common>, <metal_integer>, <metal_relational> and <metal_geometric>. Half and bfloat are computed
-// in float and rounded once. `fast::` and `precise::` are both exact here: what a GPU's fast math costs is not seen. But
-// what Metal leaves undefined for `fast::`, a function of an infinity or of a NaN, is a NaN.
+// in float and rounded once. `fast::` and `precise::` are both exact here: what a GPU's fast math costs is not seen.
+// But what Metal leaves undefined for `fast::`, a function of an infinity or of a NaN, is a NaN.
 #pragma once
 
 #include "types.h"

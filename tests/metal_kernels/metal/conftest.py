@@ -18,7 +18,7 @@ def _needs_a_compiler():
 
 
 class Emulated:
-    """Takes the launches of MLX's graph; `kernels` counts them by name."""
+    """Takes the launches of MLX's graph, each in another thread order; `kernels` counts them by name."""
 
     def __init__(self):
         self.kernels = Counter()
@@ -26,8 +26,9 @@ class Emulated:
 
     def __call__(self, launch, buffers):
         try:
+            order = device.ORDERS[self.kernels.total() % len(device.ORDERS)]
             self.kernels[launch.kernel] += 1
-            run_in_place(launch, buffers)
+            run_in_place(launch, buffers, order)
         except Exception as error:  # this is another thread's: the test looks at them in the end
             self.errors.append(error)
 

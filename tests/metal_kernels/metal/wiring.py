@@ -1,11 +1,9 @@
 """Launches on the memory that a host has bound: what of it a kernel fills, what it changes, and what it shares."""
 
-from itertools import count
-
 import numpy as np
 
 from metal_kernels.emulator import Output
-from tests.metal_kernels.metal.device import ORDERS, Wrong, run
+from tests.metal_kernels.metal.device import Wrong, run
 
 _CHANGES = ("write_kv",)
 """Files of kernels that change what they are given, and leave the rest of it."""
@@ -13,12 +11,9 @@ _SHARES = {"attention_prefill": (7, 8), "attention_decode": (7, 8), "attention_m
 """Files of kernels that write the rows of their own sequences, others' being another launch's; and which of their
 buffers are the tiles and the query starts."""
 
-_orders = count()
 
-
-def run_in_place(launch, buffers):
-    """A launch on (bytes, whether the kernel writes them) of each buffer, in another thread order each time."""
-    order = ORDERS[next(_orders) % len(ORDERS)]
+def run_in_place(launch, buffers, order):
+    """A launch on (bytes, whether the kernel writes them) of each buffer."""
     memory = [each for each, _ in buffers]
     written = [i for i, (_, is_written) in enumerate(buffers) if is_written]
     if launch.file in _CHANGES:
