@@ -6,6 +6,7 @@ expression that matches every one of them is built.
 
 import random
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -119,3 +120,26 @@ def _pattern(phrase: Phrase, slots: dict[str, str]) -> str:
         literals = re.split(r"(<\w+>)", part)
         pieces += [slots[literal] if literal in slots else squeeze(literal) for literal in literals]
     return "".join(pieces)
+
+
+def openings(text: str, length: int, slots: Collection[str] = ()) -> set[str]:
+    """How the squeezed phrases begin: so many characters, or fewer where a phrase ends or one of `slots` comes sooner."""
+    return {opening for opening, _ in _openings(parse(text), length, slots)}
+
+
+def _openings(phrase: Phrase, length: int, slots: Collection[str]) -> set[tuple[str, bool]]:
+    """With whether more may be added: no slot was met."""
+    found = {("", True)}
+    for part in phrase.parts:
+        if isinstance(part, Choice):
+            further = set().union(*(_openings(option, length, slots) for option in part.options))
+        else:
+            literals = re.split(r"(<\w+>)", part)
+            slot = next((place for place, literal in enumerate(literals) if literal in slots), None)
+            further = {(squeeze("".join(literals[:slot])), slot is None)}
+        found = {
+            ((opening + more)[:length], goes_on) if open_ended and len(opening) < length else (opening, open_ended)
+            for opening, open_ended in found
+            for more, goes_on in further
+        }
+    return found

@@ -1,7 +1,6 @@
 """The blind evaluation set: loading, asking turn by turn, and finding items that training could produce."""
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import grading
 from chat_format import Conversation, Message, assistant, prompt_text, user
 from corpus import Corpus
 from noise import PREFIXES, SUFFIXES
+from phrasings import Phrasings
 from thoughts import without_thought
 
 BLIND_FILE = Path(__file__).resolve().parent / "evaluation" / "blind.jsonl"
@@ -104,16 +104,16 @@ class ProducibleQuestions:
         intents = corpus.intents.values()
         self.names = {alternatives.squeeze(alias) for intent in intents for alias in intent.aliases}
         self.names |= {alternatives.squeeze(subject) for subject in corpus.subjects}
-        self.verbs = _compiled([verb for intent in intents for verb in intent.verbs])
+        self.verbs = Phrasings(verb for intent in intents for verb in intent.verbs)
         lines = [q for intent in intents for q in (*intent.questions, *intent.indirect)]
         lines += [follow_up.question for intent in intents for follow_up in intent.follow_ups]
         for section in NAME_SECTIONS:
             lines += corpus.section(section)
-        self.lines = _compiled([line for line in lines if "<x>" not in line])
-        self.name_frames = _compiled([line for line in lines if "<x>" in line])
-        self.verb_frames = _compiled(corpus.section("do"))
-        self.things = _compiled([thing for intent in intents for thing in intent.things])
-        self.thing_frames = _compiled(corpus.section("thing"))
+        self.lines = Phrasings(line for line in lines if "<x>" not in line)
+        self.name_frames = Phrasings(line for line in lines if "<x>" in line)
+        self.verb_frames = Phrasings(corpus.section("do"))
+        self.things = Phrasings(thing for intent in intents for thing in intent.things)
+        self.thing_frames = Phrasings(corpus.section("thing"))
         self.prefixes = [alternatives.squeeze(prefix) for prefix in PREFIXES]
         self.suffixes = [alternatives.squeeze(suffix) for suffix in SUFFIXES]
 
@@ -123,10 +123,10 @@ class ProducibleQuestions:
 
     def _matches(self, form: str) -> bool:
         return (
-            _any_matches(self.lines, form)
-            or any(name in self.names for name in _slot_texts(self.name_frames, form))
-            or any(_any_matches(self.verbs, verb) for verb in _slot_texts(self.verb_frames, form))
-            or any(_any_matches(self.things, thing) for thing in _slot_texts(self.thing_frames, form))
+            self.lines.make(form)
+            or any(name in self.names for name in self.name_frames.slot_texts(form))
+            or any(self.verbs.make(verb) for verb in self.verb_frames.slot_texts(form))
+            or any(self.things.make(thing) for thing in self.thing_frames.slot_texts(form))
         )
 
     def _without_politeness(self, text: str) -> list[str]:
@@ -134,20 +134,3 @@ class ProducibleQuestions:
         forms += [text[len(prefix) :] for prefix in self.prefixes if text.startswith(prefix)]
         forms += [form[: -len(suffix)] for form in list(forms) for suffix in self.suffixes if form.endswith(suffix)]
         return [form for form in forms if form]
-
-
-def _compiled(phrases: list[str]) -> list[re.Pattern[str]]:
-    """One expression per phrase; frames get two, as their slot may take as much or as little as possible."""
-    slots = [{"<x>": "(.+)", "<v>": "(.+)"}, {"<x>": "(.+?)", "<v>": "(.+?)"}]
-    expressions = {alternatives.pattern(phrase, filling) for phrase in phrases for filling in slots}
-    return [re.compile(expression) for expression in expressions if expression]
-
-
-def _any_matches(expressions: list[re.Pattern[str]], text: str) -> bool:
-    return any(expression.fullmatch(text) for expression in expressions)
-
-
-def _slot_texts(frames: list[re.Pattern[str]], text: str) -> set[str]:
-    """What would have to stand in the slot of each matching frame."""
-    matches = [frame.fullmatch(text) for frame in frames]
-    return {group for match in matches if match for group in match.groups() if group}

@@ -2,8 +2,8 @@
 
 "quantize", " Quantized" and "quantization" are three tokens, each of which would have to be met to be known. Each run
 of three to six letters that several tokens share has a vector that is added to the embeddings of all of them
-(Bojanowski et al. 2017, "Enriching word vectors with subword information"), and so has the whole without blank and capitals. It is
-a way of learning only: what is exported is one embedding.
+(Bojanowski et al. 2017, "Enriching word vectors with subword information"), and so has the whole without blank and
+capitals. It is a way of learning only: what is exported is one embedding.
 """
 
 import re
