@@ -123,7 +123,7 @@ def _pattern(phrase: Phrase, slots: dict[str, str]) -> str:
 
 
 def openings(text: str, length: int, slots: Collection[str] = ()) -> set[str]:
-    """How the squeezed phrases begin: so many characters, or fewer where a phrase ends or one of `slots` comes sooner."""
+    """How the squeezed phrases begin: so many characters, or fewer where one ends or one of `slots` comes sooner."""
     return {opening for opening, _ in _openings(parse(text), length, slots)}
 
 
