@@ -11,19 +11,20 @@ from typing import Any
 from inference.protocol import ChatPrompt, Submit
 from inference.tools.receipts import CallState
 from tests.app.conftest import Rig
-from tests.app.tools.conftest import at_rest, call, script, until, with_tools
+from tests.app.tools.conftest import ANSWERS, at_rest, call, script, until, with_tools
 
 SLOW_TO_STOP = '''
-import asyncio
+import asyncio, os
 from inference.tools import Effect, tool
 
 @tool(effect=Effect.READS)
 async def dawdle() -> str:
-    """Take long, and a while to stop."""
+    """Take long, and stop when it is let."""
     try:
         await asyncio.sleep(60)
     finally:
-        await asyncio.sleep(0.5)
+        while not os.path.exists({let!r}):
+            await asyncio.sleep(0.01)
     return ""
 '''
 
@@ -70,7 +71,7 @@ async def test_the_calls_of_the_next_answer_wait_for_those_that_are_being_stoppe
     launch: Callable[..., Any], work: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "own.py").write_text(SLOW_TO_STOP)
+    (tmp_path / "data" / "own.py").write_text(SLOW_TO_STOP.format(let=str(tmp_path / "let")))
     (tmp_path / "data" / "tools.toml").write_text('files = ["own.py"]\n')
     asked = 0
 
@@ -85,5 +86,8 @@ async def test_the_calls_of_the_next_answer_wait_for_those_that_are_being_stoppe
         await rig.send("compute")
         await until(rig, lambda: states(rig) == [CallState.RUNNING])
         await rig.press("ctrl+r")
+        await until(rig, lambda: rig.session.last("assistant").text == ANSWERS["compute"] and not rig.engine.running)
+        assert states(rig) == [CallState.RUNNING]
+        (tmp_path / "let").touch()
         await until(rig, lambda: at_rest(rig) and "It says: 84" in rig.screen_text())
         assert states(rig) == [CallState.CANCELLED, CallState.DONE]
