@@ -17,6 +17,7 @@ from tests.app.tools.conftest import READ, at_rest, call, until, with_tools
 
 ENGINE = {"context": 2048, "num_blocks": 8}
 ROOM = Room(2048)
+SMALL = {"context": 1024, "num_blocks": 8}
 
 
 def script(command: Submit) -> str:
@@ -149,22 +150,25 @@ async def test_with_tools_only_the_first_prompt_waits_to_be_counted(launch: Call
         for number in range(5):
             await ask(rig, f"question {number}")
             assert counts(rig) == 1, "schemas are guessed to take more than they do"
+        await rig.press("ctrl+n")
+        await ask(rig, "elsewhere")
+        assert counts(rig) == 1
 
 
 async def test_old_turns_are_summed_up_by_the_model_itself(launch: Callable[..., Any], work: Path) -> None:
-    async with launch(script=script, **ENGINE) as rig:
+    async with launch(script=script, **SMALL) as rig:
         with_tools(rig, work)
-        for number in range(12):
+        for number in range(7):
             await ask(rig, f"question {number}")
-        assert max(rig.engine._count(prompt) for prompt in prompts(rig)) <= ROOM.context
+        assert max(rig.engine._count(prompt) for prompt in prompts(rig)) <= Room(1024).limit
         last = prompts(rig)[-1]
         assert [(m.role, m.content) for m in last.messages[:2]] == [
             ("user", LEFT_OUT),
             ("assistant", "They read notes."),
         ]
         assert "question 0" not in [m.content for m in last.messages]
-        assert last.messages[-1].content == "question 11"
-        assert len(rig.session.path()) == 24
+        assert last.messages[-1].content == "question 6"
+        assert len(rig.session.path()) == 14
         assert any("older messages summarized, to make room" in notice for notice in rig.notices())
         kept = next(turn for turn in rig.session.path() if rig.session.summary_above(turn))
         rig.transcript.selected = kept.id
@@ -172,18 +176,18 @@ async def test_old_turns_are_summed_up_by_the_model_itself(launch: Callable[...,
         await rig.settle()
         assert rig.screen_text().count("summed up for the model") == 1
         await run_command(rig, "Undo the folding")
-        assert len(rig.session.prompt(until=rig.session.head).messages) == 24
+        assert len(rig.session.prompt(until=rig.session.head).messages) == 14
         await run_command(rig, "Fold when it gets long")
-        await ask(rig, "question 12")
+        await ask(rig, "question 7")
         assert [*rig.session.tools.folds.summaries.values()][-1:] == ["They read notes."]
-    async with launch(script=script, **ENGINE) as rig:
+    async with launch(script=script, **SMALL) as rig:
         assert "They read notes." in rig.session.prompt(until=rig.session.head).messages[1].content
 
 
 async def test_escape_while_room_is_made_asks_nothing_more(launch: Callable[..., Any], work: Path) -> None:
-    async with launch(script=script, **ENGINE) as rig:
+    async with launch(script=script, **SMALL) as rig:
         with_tools(rig, work)
-        for number in range(14):
+        for number in range(9):
             await ask(rig, f"question {number}")
             if rig.session.tools.folds:
                 break
