@@ -68,9 +68,8 @@ async def _with_servers(
 
     settings = read_settings(Path(args.tools_file)) if args.tools_file else ToolSettings()
     directory = args.workspace or settings.workspace
-    workspace = Workspace(directory) if directory else None
-    context = Context(workspace, engine_state=lambda: describe_step(llm.last_step))
-    servers = McpServers(settings.mcp, directory=workspace.root if workspace else None)
+    context = Context(Workspace(directory) if directory else None, engine_state=lambda: describe_step(llm.last_step))
+    servers = McpServers(settings.mcp, directory=context.workspace.root if context.workspace else None)
     try:
         offered, problems = await servers.start()
         toolbox, further = load_toolbox(settings, context, offered)
