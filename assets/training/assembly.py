@@ -7,8 +7,8 @@ are all of one length: what is divided there by a constant is as good as not div
 learned with. Above, the number is the one that the writer has learned with.
 
 At the end the rows of the head for text read the writer's places, those for thoughts the namer's. Which of both is to
-come the writer tells by its gate, which all thoughts have in common; and where answers begin, where it has not learned
-what not to write, all text is made unlikely.
+come the writer has learned to tell, by its gate: so there is a direction of its places, common to all thoughts, that
+makes them unlikely where there is text, and another that makes all text unlikely where answers begin.
 """
 
 from collections.abc import Sequence
@@ -38,10 +38,11 @@ SHAPE = models.Shape(
 )
 LOUD = 512.0
 """The length of the writer's embedding in the stream; the namer's places come to some 40."""
-GATE_LOUD = 4.0
-"""What the gate is multiplied by: it is at most -10 where there is text, and names may seem likely by some 40 there."""
-TEXT_AWAY = 100.0
-"""How much less likely all text is made where answers begin."""
+APART = 50.0
+"""How much more likely what is to come, text or a thought, is made than what is not."""
+APART_STEP, APART_STEPS = 0.5, 600
+UNMEANT = 0.02
+"""What it counts that text changes among text, and thoughts among thoughts, beside falling short of `APART`."""
 
 
 @torch.no_grad()
@@ -59,34 +60,52 @@ def assemble(namer: Namer, writer: Writer, tokenizer: Tokenizer, examples: Seque
 
     seen = _see(model, examples)
     body.norm.weight[CHOICE] = namer.choice_gain * naming.CHOICE_VOLUME * seen.divisor
-    away = seen.away()
     first = namer.first
-    model.lm_head.weight[:first, OF_WRITER] = writer.model.lm_head.weight + TEXT_AWAY * away
-    # About zero where answers begin, so that formats of few digits still tell names apart.
-    opening = linear(seen.starts, writer.gate).mean()
-    model.lm_head.weight[first:, OF_WRITER] = GATE_LOUD * (writer.gate + opening * away)
+    model.lm_head.weight[:first, OF_WRITER] = writer.model.lm_head.weight
     model.lm_head.weight[first:, CHOICE] = namer.head()
+    for rows, row in zip((slice(first), slice(first, None)), _apart(seen, model.lm_head.weight, first), strict=True):
+        model.lm_head.weight[rows, OF_WRITER] += row
     return model
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """Of examples, the writer's places after the last norm: where answers begin, and where the answers are."""
+    """Of examples, the stream after the last norm: where answers begin, and where the answers are."""
 
     starts: Tensor
     text: Tensor
     divisor: float
     """What the last norm divides by where answers begin."""
 
-    def away(self) -> Tensor:
-        """The row [writer's places] that is, by least squares, -1 where answers begin and 0 where there is text."""
-        weight = (len(self.text) / len(self.starts)) ** 0.5
-        rows = torch.cat([self.starts * weight, self.text])
-        wanted = torch.cat([torch.full((len(self.starts), 1), -weight), torch.zeros(len(self.text), 1)])
-        # A little of zero keeps directions out that the examples say nothing about.
-        rows = torch.cat([rows, 1e-2 * rows.norm() * rows.shape[1] ** -0.5 * torch.eye(rows.shape[1])])
-        wanted = torch.cat([wanted, torch.zeros(rows.shape[1], 1)])
-        return torch.linalg.lstsq(rows, wanted).solution[:, 0]
+
+def _apart(seen: _Seen, head: Tensor, first: int) -> list[Tensor]:
+    """Rows of the writer's places for all text, and for all thoughts, so that neither gets in the other's way: where
+    there is text every thought, and where answers begin all text, is by `APART` less likely than what is to come.
+
+    Neither is to change anything where it is not meant: then formats of few digits still tell words, and names, apart.
+    """
+    places = torch.cat([seen.starts, seen.text])
+    starts = torch.arange(len(places)) < len(seen.starts)
+    logits = linear(places, head)
+    text, thoughts = logits[:, :first].amax(1), logits[:, first:].amax(1)
+    ahead = torch.where(starts, thoughts - text, text - thoughts)
+    of_writer = places[:, OF_WRITER]
+    with torch.enable_grad():
+        rows = [torch.zeros(of_writer.shape[1], requires_grad=True) for _ in range(2)]
+        optimizer = torch.optim.Adam(rows, lr=APART_STEP)
+        for step in range(APART_STEPS):
+            optimizer.param_groups[0]["lr"] = APART_STEP * (1 - step / APART_STEPS)
+            for_text, for_thoughts = (of_writer @ row for row in rows)
+            between = torch.where(starts, for_thoughts - for_text, for_text - for_thoughts)
+            unmeant = torch.where(starts, for_thoughts, for_text)
+            short = (APART - ahead - between).relu()
+            loss = sum(
+                short[kind].square().mean() + UNMEANT * unmeant[kind].square().mean() for kind in (starts, ~starts)
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return [row.detach() for row in rows]
 
 
 def _see(model: Qwen2ForCausalLM, examples: Sequence[Example]) -> _Seen:
@@ -95,7 +114,7 @@ def _see(model: Qwen2ForCausalLM, examples: Sequence[Example]) -> _Seen:
     caught: list[Tensor] = []
     hook = norm.register_forward_hook(lambda module, inputs, output: caught.append(inputs[0][0]))
     for example in examples:
-        normed = model.model(torch.tensor([example.ids]), use_cache=False).last_hidden_state[0, :, OF_WRITER]
+        normed = model.model(torch.tensor([example.ids]), use_cache=False).last_hidden_state[0]
         divisor = caught.pop().pow(2).mean(1).sqrt()
         followed = {place for place in range(len(example.ids) - 1) if example.learned[place + 1]}
         starts.append(normed[example.starts])

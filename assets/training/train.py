@@ -43,7 +43,7 @@ GRADIENT_CLIP = 1.0
 TOKENIZER_CONVERSATIONS = 25_000
 CHECKPOINT_SECONDS = 180.0
 EXAMPLES = 300
-"""The conversations that the assembled model's head is adjusted by."""
+"""The conversations, and the answers known by heart, that the assembled model's head is adjusted by."""
 
 
 Draw = Callable[[ConversationSampler, ConversationEncoder, Diet], Examples]
@@ -316,7 +316,8 @@ def main() -> None:
     match learned:
         case {"namer": Namer() as namer, "writer": Writer() as writer}:
             rng, encoder = random.Random(arguments.seed), ConversationEncoder(tokenizer)
-            examples = [encoder.encode(sampler.conversation(rng), rng) for _ in range(EXAMPLES)]
+            drawn = [draw(rng) for draw in (sampler.conversation, sampler.recital) for _ in range(EXAMPLES)]
+            examples = [encoder.encode(conversation, rng) for conversation in drawn]
             models.export(assemble(namer, writer, tokenizer, examples), tokenizer, arguments.out / "model")
     match learned:
         case {"draft": Plain() as draft}:
