@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from torch.nn.functional import linear
 from transformers import Qwen2ForCausalLM
 
 import model as models
@@ -38,8 +37,12 @@ SHAPE = models.Shape(
 )
 LOUD = 512.0
 """The length of the writer's embedding in the stream; the namer's places come to some 40."""
+DIVISORS = 100
+"""Examples by which the namer's part of the last norm is set."""
 APART = 50.0
 """How much more likely what is to come, text or a thought, is made than what is not."""
+TEXT_AWAY, THOUGHTS_AWAY = 100.0, 300.0
+"""That much to begin with, by least squares."""
 APART_STEP, APART_STEPS = 0.5, 600
 UNMEANT = 0.02
 """What it counts that text changes among text, and thoughts among thoughts, beside falling short of `APART`."""
@@ -58,70 +61,87 @@ def assemble(namer: Namer, writer: Writer, tokenizer: Tokenizer, examples: Seque
     _place_writer(model, writer)
     body.norm.weight[OF_WRITER] = writer.model.model.norm.weight * _share_of_mean()
 
-    seen = _see(model, examples)
-    body.norm.weight[CHOICE] = namer.choice_gain * naming.CHOICE_VOLUME * seen.divisor
     first = namer.first
     model.lm_head.weight[:first, OF_WRITER] = writer.model.lm_head.weight
     model.lm_head.weight[first:, CHOICE] = namer.head()
-    for rows, row in zip((slice(first), slice(first, None)), _apart(seen, model.lm_head.weight, first), strict=True):
-        model.lm_head.weight[rows, OF_WRITER] += row
+    divisor = torch.cat([_divisors(model, example) for example in examples[:DIVISORS]]).mean()
+    body.norm.weight[CHOICE] = namer.choice_gain * naming.CHOICE_VOLUME * divisor
+    for_text, for_thoughts = _apart(_see(model, examples, first))
+    model.lm_head.weight[:first, OF_WRITER] += for_text
+    model.lm_head.weight[first:, OF_WRITER] += for_thoughts
     return model
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """Of examples, the stream after the last norm: where answers begin, and where the answers are."""
+    """Of examples, the places where answers begin, and those where there is text."""
 
+    states: Tensor
+    """[places, writer's], after the last norm."""
     starts: Tensor
-    text: Tensor
-    divisor: float
+    """[places]: whether an answer begins there."""
+    ahead: Tensor
+    """[places]: by how much what is to come, text or a thought, is more likely than what is not, as it is so far."""
+
+
+def _divisors(model: Qwen2ForCausalLM, example: Example) -> Tensor:
     """What the last norm divides by where answers begin."""
+    caught: list[Tensor] = []
+    hook = model.model.norm.register_forward_hook(lambda module, inputs, output: caught.append(inputs[0][0]))
+    model.model(torch.tensor([example.ids]), use_cache=False)
+    hook.remove()
+    return caught[0][example.starts].pow(2).mean(1).sqrt()
 
 
-def _apart(seen: _Seen, head: Tensor, first: int) -> list[Tensor]:
+def _see(model: Qwen2ForCausalLM, examples: Sequence[Example], first: int) -> _Seen:
+    states, starts, ahead = [], [], []
+    for example in examples:
+        followed = {place for place in range(len(example.ids) - 1) if example.learned[place + 1]}
+        places = [*example.starts, *sorted(followed - set(example.starts))]
+        begins = torch.arange(len(places)) < len(example.starts)
+        normed = model.model(torch.tensor([example.ids]), use_cache=False).last_hidden_state[0, places]
+        logits = model.lm_head(normed)
+        over = logits[:, first:].amax(1) - logits[:, :first].amax(1)
+        states.append(normed[:, OF_WRITER])
+        starts.append(begins)
+        ahead.append(torch.where(begins, over, -over))
+    return _Seen(torch.cat(states), torch.cat(starts), torch.cat(ahead))
+
+
+def _apart(seen: _Seen) -> list[Tensor]:
     """Rows of the writer's places for all text, and for all thoughts, so that neither gets in the other's way: where
     there is text every thought, and where answers begin all text, is by `APART` less likely than what is to come.
 
     Neither is to change anything where it is not meant: then formats of few digits still tell words, and names, apart.
     """
-    places = torch.cat([seen.starts, seen.text])
-    starts = torch.arange(len(places)) < len(seen.starts)
-    logits = linear(places, head)
-    text, thoughts = logits[:, :first].amax(1), logits[:, first:].amax(1)
-    ahead = torch.where(starts, thoughts - text, text - thoughts)
-    of_writer = places[:, OF_WRITER]
+    starts = seen.starts
+    rows = [
+        loudness * _direction(seen.states, starts, *wanted)
+        for loudness, wanted in ((TEXT_AWAY, (-1.0, 0.0)), (THOUGHTS_AWAY, (0.0, -1.0)))
+    ]
     with torch.enable_grad():
-        rows = [torch.zeros(of_writer.shape[1], requires_grad=True) for _ in range(2)]
-        optimizer = torch.optim.Adam(rows, lr=APART_STEP)
+        optimizer = torch.optim.Adam([row.requires_grad_() for row in rows], lr=APART_STEP)
         for step in range(APART_STEPS):
             optimizer.param_groups[0]["lr"] = APART_STEP * (1 - step / APART_STEPS)
-            for_text, for_thoughts = (of_writer @ row for row in rows)
+            for_text, for_thoughts = (seen.states @ row for row in rows)
             between = torch.where(starts, for_thoughts - for_text, for_text - for_thoughts)
             unmeant = torch.where(starts, for_thoughts, for_text)
-            short = (APART - ahead - between).relu()
-            loss = sum(
-                short[kind].square().mean() + UNMEANT * unmeant[kind].square().mean() for kind in (starts, ~starts)
-            )
+            short = (APART - seen.ahead - between).relu()
+            loss = sum(short[of].square().mean() + UNMEANT * unmeant[of].square().mean() for of in (starts, ~starts))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     return [row.detach() for row in rows]
 
 
-def _see(model: Qwen2ForCausalLM, examples: Sequence[Example]) -> _Seen:
-    starts, text, divisors = [], [], []
-    norm = model.model.norm
-    caught: list[Tensor] = []
-    hook = norm.register_forward_hook(lambda module, inputs, output: caught.append(inputs[0][0]))
-    for example in examples:
-        normed = model.model(torch.tensor([example.ids]), use_cache=False).last_hidden_state[0]
-        divisor = caught.pop().pow(2).mean(1).sqrt()
-        followed = {place for place in range(len(example.ids) - 1) if example.learned[place + 1]}
-        starts.append(normed[example.starts])
-        text.append(normed[sorted(followed - set(example.starts))])
-        divisors.append(divisor[example.starts])
-    hook.remove()
-    return _Seen(torch.cat(starts), torch.cat(text), float(torch.cat(divisors).mean()))
+def _direction(places: Tensor, starts: Tensor, at_starts: float, at_text: float) -> Tensor:
+    """The row that comes, by least squares, to the one where answers begin and to the other where there is text."""
+    weights = torch.where(starts, ((~starts).sum() / starts.sum()).sqrt(), 1.0)[:, None]
+    rows, wanted = places * weights, torch.where(starts, at_starts, at_text)[:, None] * weights
+    # A little of zero keeps directions out that the examples say nothing about.
+    size = rows.shape[1]
+    rows = torch.cat([rows, 1e-2 * rows.norm() * size**-0.5 * torch.eye(size)])
+    return torch.linalg.lstsq(rows, torch.cat([wanted, torch.zeros(size, 1)])).solution[:, 0]
 
 
 def _share_of_mean() -> float:

@@ -1,4 +1,4 @@
-"""The blind evaluation set: loading, asking turn by turn, and finding items that training could produce."""
+"""The blind evaluation set and the open one: loading, asking turn by turn, finding what training could produce."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,10 @@ from noise import PREFIXES, SUFFIXES
 from phrasings import Phrasings
 from thoughts import without_thought
 
-BLIND_FILE = Path(__file__).resolve().parent / "evaluation" / "blind.jsonl"
+EVALUATION_FOLDER = Path(__file__).resolve().parent / "evaluation"
+BLIND_FILE = EVALUATION_FOLDER / "blind.jsonl"
+OPEN_FILE = EVALUATION_FOLDER / "open.jsonl"
+"""Of the same kind, but its items may be looked at."""
 
 NAME_SECTIONS = ("what", "why", "follow_why", "switch", "again")
 

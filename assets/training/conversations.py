@@ -169,9 +169,12 @@ class ConversationSampler:
             answer = answer.split("\n")[0].split(". ")[0].rstrip(".") + "."
         return assistant(answer, about)
 
-    def recital(self, rng: random.Random) -> Conversation:
-        """An answer to be known by heart; the question before it is mostly any other, so that the thought decides."""
-        about, text = rng.choice(self.recitals)
+    def recital(self, rng: random.Random, answer: tuple[str, str] | None = None) -> Conversation:
+        """An answer to be known by heart; the question before it is mostly any other, so that the thought decides.
+
+        `answer` is its name and text; any one without.
+        """
+        about, text = answer or rng.choice(self.recitals)
         asked = self.question(rng.choice(self.known), rng)
         return self._finished([user(asked), assistant(text, about)], None, set())
 

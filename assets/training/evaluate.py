@@ -1,4 +1,4 @@
-"""Measures the models by category: development set, blind set, and the draft model's acceptance rate.
+"""Measures the models by category: development set, blind and open set, and the draft model's acceptance rate.
 
 python assets/training/evaluate.py [--failures] [--json FILE]
 """
@@ -88,7 +88,7 @@ def evaluate_development(
 
 @dataclass
 class BlindResult:
-    """Scores on the blind set: all items, and those that training cannot produce word for word."""
+    """Scores on the blind or the open set: all items, and those that training cannot produce word for word."""
 
     all_items: Scores
     unseen_items: Scores
@@ -96,9 +96,15 @@ class BlindResult:
     endless: int
 
 
-def evaluate_blind(model: Qwen2ForCausalLM, tokenizer: Tokenizer, corpus_folder: Path) -> BlindResult:
-    """Scores on the blind set; answers are not shown, so that nobody tunes on single items."""
-    items = blind.load()
+def evaluate_blind(
+    model: Qwen2ForCausalLM,
+    tokenizer: Tokenizer,
+    corpus_folder: Path,
+    file: Path = blind.BLIND_FILE,
+    show_failures: bool = False,
+) -> BlindResult:
+    """Scores on the blind set, or the open one; answers to the blind one are not shown, or one would tune on items."""
+    items = blind.load(file)
     producible = blind.ProducibleQuestions(corpus_files.load(corpus_folder))
     endless = 0
 
@@ -112,6 +118,8 @@ def evaluate_blind(model: Qwen2ForCausalLM, tokenizer: Tokenizer, corpus_folder:
     all_items, unseen_items = Scores(), Scores()
     for item, result in zip(items, asked, strict=True):
         good = item.grade(result.answer)
+        if show_failures and not good:
+            print(f"[{item.category}] {item.turns}\n    got    {result.answer!r}\n    wanted {item.expect}")
         all_items.add(item.category, good)
         if not producible.can_produce(item.last_question):
             unseen_items.add(item.category, good)
@@ -151,6 +159,11 @@ def report(
         print_table("blind set (without items that training can produce)", results["blind"])
         print_table("blind set (all items)", results["blind_with_producible"])
         print(f"answers that did not end: {result.endless}")
+        opened = evaluate_blind(model, tokenizer, corpus_folder, blind.OPEN_FILE, show_failures)
+        results["open"] = opened.unseen_items.summary()
+        results["open_with_producible"] = opened.all_items.summary()
+        print_table("open set (without items that training can produce)", results["open"])
+        print_table("open set (all items)", results["open_with_producible"])
         if draft_folder is not None and draft_folder.exists():
             draft = models.load(draft_folder).eval()
             results["draft"] = evaluate_draft(draft, tokenizer, result.asked)
@@ -172,7 +185,7 @@ def main() -> None:
     parser.add_argument("--draft", type=Path, default=ASSETS_FOLDER / "draft")
     parser.add_argument("--corpus", type=Path, default=corpus_files.CORPUS_FOLDER)
     parser.add_argument("--hold-out", type=float, default=0.0, help="as in training; 0 leaves the dev set out")
-    parser.add_argument("--failures", action="store_true", help="print wrong answers (development set only)")
+    parser.add_argument("--failures", action="store_true", help="print wrong answers (not of the blind set)")
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()

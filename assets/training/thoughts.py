@@ -1,6 +1,6 @@
 """Thoughts: the name of what was asked, which the model writes as the first token of every answer.
 
-Which of some 1800 answers a question wants is one decision, and an answer in words would spread it over its first
+Which of some 2000 answers a question wants is one decision, and an answer in words would spread it over its first
 tokens. A thought takes it at once, in sight of everybody: `<think>kv cache: why</think>` is a single token of the
 vocabulary. What is written after it depends on the thought more than on the question, and the next question may lean
 on the thoughts before it.

@@ -42,8 +42,8 @@ WEIGHT_DECAY = 0.05
 GRADIENT_CLIP = 1.0
 TOKENIZER_CONVERSATIONS = 25_000
 CHECKPOINT_SECONDS = 180.0
-EXAMPLES = 300
-"""The conversations, and the answers known by heart, that the assembled model's head is adjusted by."""
+EXAMPLES = 600
+"""The conversations that the assembled model's head is adjusted by, besides all answers that are known by heart."""
 
 
 Draw = Callable[[ConversationSampler, ConversationEncoder, Diet], Examples]
@@ -316,7 +316,8 @@ def main() -> None:
     match learned:
         case {"namer": Namer() as namer, "writer": Writer() as writer}:
             rng, encoder = random.Random(arguments.seed), ConversationEncoder(tokenizer)
-            drawn = [draw(rng) for draw in (sampler.conversation, sampler.recital) for _ in range(EXAMPLES)]
+            drawn = [sampler.conversation(rng) for _ in range(EXAMPLES)]
+            drawn += [sampler.recital(rng, answer) for answer in sampler.recitals]
             examples = [encoder.encode(conversation, rng) for conversation in drawn]
             models.export(assemble(namer, writer, tokenizer, examples), tokenizer, arguments.out / "model")
     match learned:
