@@ -86,7 +86,8 @@ def _seen(operation: str, results: list[mx.array]) -> list[mx.array]:
 def distance(ours: mx.array, truth: mx.array, peak: int = _PEAK) -> float:
     """The share of wrong ids; of other numbers, how far they are from the truth as a fraction of its root mean square.
 
-    That is the root mean square of the differences, or the `peak`-th part of the largest if that is more.
+    That is the root mean square of the differences, or the `peak`-th part of the largest if that is more; of large
+    numbers, whose roundings are as large, as a fraction of themselves.
     """
     if ours.shape != truth.shape:
         return math.inf
@@ -94,9 +95,10 @@ def distance(ours: mx.array, truth: mx.array, peak: int = _PEAK) -> float:
         return _number(mx.mean(ours != truth))
     wide = truth.astype(mx.float32)
     difference = mx.abs(ours.astype(mx.float32) - wide)
-    mean, worst, scale = (_number(each) for each in (_spread(difference), mx.max(difference), _spread(wide)))
+    scale = _spread(wide)
+    mean, worst = (_number(each) for each in (_spread(difference) / scale, mx.max(difference / (scale + mx.abs(wide)))))
     # A NaN is in the mean, whatever max() makes of it.
-    return mean / scale if math.isnan(mean) else max(mean, worst / peak) / scale
+    return mean if math.isnan(mean) else max(mean, worst / peak)
 
 
 def _spread(x: mx.array) -> mx.array:
