@@ -8,6 +8,8 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+from inference.paths import expanded
+
 _SYSTEM = platform.system()
 """Asked at run time: a type checker takes `sys.platform` for a constant and calls the other branches dead."""
 
@@ -49,7 +51,7 @@ def cache_directory() -> Path:
     import platformdirs
 
     named = os.environ.get("GLASSCHAT_CACHE")
-    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("glasschat"))
+    return expanded(named) if named else Path(platformdirs.user_cache_dir("glasschat"))
 
 
 def _ask(*command: str) -> str:

@@ -10,6 +10,7 @@ from inference.errors import ModelError
 from inference.model import hub
 from inference.model.config import ModelConfig
 from inference.model.weights import Checkpoint, count_parameters, stored_dtype
+from inference.paths import expanded
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -53,7 +54,7 @@ def inspect(ref: str) -> Summary:
 
 def download(ref: str, progress: Callable[[str], None]) -> Summary:
     """Fetch a model from the hub, or make a synthetic one. Raises ModelError."""
-    on_hub = ref not in hub.BUNDLED and "/" in ref and not Path(ref).expanduser().exists()
+    on_hub = ref not in hub.BUNDLED and "/" in ref and not expanded(ref).exists()
     return _summary(ref, hub.download(ref, progress) if on_hub else hub.resolve(ref, progress))
 
 

@@ -168,7 +168,7 @@ class SettingsScreen(ModalScreen[Settings | None]):
         named, error = self.query_one(f"#{DIRECTORY}", Input).value.strip(), ""
         try:
             directory = str(Workspace(named).root) if named else ""
-        except (ConfigError, OSError, RuntimeError) as problem:  # the last for a ~ that means nobody's home
+        except (ConfigError, OSError) as problem:
             directory, error = "", str(problem)
         hint = self.query_one(f"#hint-{DIRECTORY}", Static)
         hint.update(Content(f"✗ {error}" if error else DIRECTORY_HINT))

@@ -17,7 +17,7 @@ from textual.widgets import DataTable, Input, Static
 
 from app.commands.options import parse
 from app.paint import fit
-from app.panels.kernels import KernelsScreen
+from app.panels.kernels import REASON, KernelsScreen
 from app.watch import EngineWatch
 from inference.errors import ConfigError
 from inference.live_experiment import refusal
@@ -29,8 +29,6 @@ LEAST_ROWS, BESIDES = 8, 15
 """Rows of the table where the window is low, and rows of the window that are for all but the table."""
 KERNELS = "kernels"
 """The option that has a list of its own."""
-REASON = 36
-"""Cells for a reason in the table; the whole of it stands below for the row of the cursor."""
 
 
 @dataclass(frozen=True, slots=True)

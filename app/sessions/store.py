@@ -30,6 +30,7 @@ from app.sessions.session import CUT_OFF, DEFAULT_PARAMS, ENDED_WHILE_WRITING, S
 from app.sessions.windows import Window
 from app.tools.use import ToolUse
 from inference.errors import RequestError
+from inference.paths import expanded
 from inference.protocol import SamplingParams
 from inference.tools.receipts import CallState, Receipt
 
@@ -88,7 +89,7 @@ class Listed:
 def data_folder() -> Path:
     """Where chats live: `GLASSCHAT_DATA`, or the platform's place for an application's data."""
     named = os.environ.get("GLASSCHAT_DATA")
-    return Path(named).expanduser() if named else Path(platformdirs.user_data_dir("glasschat", appauthor=False))
+    return expanded(named) if named else Path(platformdirs.user_data_dir("glasschat", appauthor=False))
 
 
 def _insert(table: str, columns: str) -> str:

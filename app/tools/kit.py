@@ -127,7 +127,7 @@ class Kit:
         """What is lent to the calls of a session. Without a workspace, if its directory can't be one any more."""
         try:
             workspace = Workspace(self.directory(session))
-        except (ConfigError, OSError, RuntimeError):  # the last for a ~ that means nobody's home
+        except (ConfigError, OSError):
             workspace = None
         lent = Context(workspace, Results(self._store, session), self._engine_state, self._documentation.search)
         return lent.within(self._max_model_len() or SMALL_CONTEXT)

@@ -11,6 +11,7 @@ from typing import Any
 
 from inference.errors import ModelError
 from inference.model import synthetic, widened
+from inference.paths import expanded
 
 ASSETS = Path(__file__).parents[2] / "assets"
 BUNDLED = {"demo": ASSETS / "model", "draft": ASSETS / "draft"}
@@ -52,7 +53,7 @@ def resolve(ref: str, progress: Progress = lambda stage: None) -> Path:
         return synthetic.ensure(ref, progress, tokenizer_from=BUNDLED["demo"])
     if ref.startswith(widened.PREFIX):
         return widened.ensure(ref, progress, source=resolve("demo"))
-    directory = Path(ref).expanduser()
+    directory = expanded(ref)
     if directory.is_dir():
         return directory
     if directory.exists():

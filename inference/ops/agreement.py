@@ -96,7 +96,8 @@ def distance(ours: mx.array, truth: mx.array, peak: int = _PEAK) -> float:
     wide = truth.astype(mx.float32)
     difference = mx.abs(ours.astype(mx.float32) - wide)
     scale = _spread(wide)
-    mean, worst = (_number(each) for each in (_spread(difference) / scale, mx.max(difference / (scale + mx.abs(wide)))))
+    mean = _number(_spread(difference) / scale)
+    worst = _number(mx.max(difference / mx.maximum(scale, mx.abs(wide))))
     # A NaN is in the mean, whatever max() makes of it.
     return mean if math.isnan(mean) else max(mean, worst / peak)
 

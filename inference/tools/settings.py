@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from inference.errors import ConfigError
+from inference.paths import expanded
 from inference.tools.definition import DEFAULT_TIMEOUT
 
 
@@ -57,9 +58,9 @@ Filled = TypeVar("Filled", ToolSettings, McpServer)
 def read_settings(path: Path) -> ToolSettings:
     """Raises ConfigError for a file that is missing, no TOML, or has a key or value that means nothing."""
     try:
-        path = path.expanduser()
+        path = expanded(path)
         found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RuntimeError) as error:  # the last for a ~ that means nobody's home
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
         raise ConfigError(f"the tools file {path} can't be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"the tools file {path} is not valid TOML: {error}") from None
@@ -112,8 +113,8 @@ def _path(value: Any) -> Path:
     if not isinstance(value, str) or not value:
         raise TypeError("a path in quotes")
     try:
-        return Path(value).expanduser()
-    except RuntimeError:
+        return expanded(value)
+    except ConfigError:
         raise TypeError(f"a path without {Path(value).parts[0]}, which is nobody's home directory") from None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.errors import ConfigError
+from inference.paths import expanded
 from inference.tools.calls import digest
 from inference.tools.context import Context
 from inference.tools.definition import Tool
@@ -109,7 +110,7 @@ def tools_of_file(path: Path) -> list[Tool]:
 
     Raises ConfigError if it can't be, or defines none.
     """
-    path = path.expanduser()
+    path = expanded(path)
     name = f"glasschat_tools_{digest(str(path.resolve()))[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():

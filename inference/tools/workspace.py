@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference.errors import ConfigError
+from inference.paths import expanded
 from inference.tools.definition import ToolError, visible
 from inference.tools.secrets import holds_private_key, why_secret
 
@@ -71,7 +72,10 @@ class Workspace:
 
     def __init__(self, root: str | Path) -> None:
         """Raises ConfigError if `root` is no directory, or is one that holds a whole system."""
-        self.root = Path(root).expanduser().resolve()
+        try:
+            self.root = expanded(root).resolve()
+        except (OSError, RuntimeError) as error:  # the latter for links that lead to each other
+            raise ConfigError(f"the workspace {root} can't be found: {error}") from None
         if not self.root.is_dir():
             raise ConfigError(f"the workspace {root} is not a directory: create it, or name another")
         if self.root.parent == self.root or self.root.parts[1] in ("proc", "sys", "dev"):

@@ -12,6 +12,7 @@ import pytest
 
 from app.chat.approval import ApprovalCard
 from inference.protocol import ChatPrompt, Submit
+from inference.tools.receipts import CallState
 from tests.app.conftest import Rig
 
 
@@ -65,6 +66,17 @@ def asking(rig: Rig) -> bool:
     exchange = rig.workspace.exchanges.of(rig.session)
     card = rig.chat.query_one(ApprovalCard)
     return exchange is not None and exchange.asking is not None and card.asking is exchange.asking
+
+
+async def asked(rig: Rig, question: str) -> None:
+    """Send a question, and wait until a call that it leads to asks the user."""
+    await rig.send(question)
+    await until(rig, lambda: asking(rig))
+
+
+def states(rig: Rig) -> list[CallState]:
+    """Of all calls of the session on screen."""
+    return [receipt.state for receipt in rig.session.receipts.values()]
 
 
 def at_rest(rig: Rig) -> bool:

@@ -10,7 +10,7 @@ from app.chat.approval import ApprovalCard
 from inference.protocol import ChatPrompt, Submit
 from inference.tools.receipts import CallState, Decision, Receipt
 from tests.app.conftest import Rig
-from tests.app.tools.conftest import asking, at_rest, call, script, until, with_tools
+from tests.app.tools.conftest import asked, asking, at_rest, call, script, until, with_tools
 
 
 def receipts(rig: Rig) -> list[Receipt]:
@@ -53,8 +53,7 @@ async def test_no_moment_of_an_answer_shows_markup(launch: Callable[..., Any], w
 async def test_reading_asks_nobody_and_changing_does(launch: Callable[..., Any], work: Path) -> None:
     async with launch(script=script) as rig:
         with_tools(rig, work)
-        await rig.send("both")
-        await until(rig, lambda: asking(rig))
+        await asked(rig, "both")
         assert [r.state for r in receipts(rig)] == [CallState.DONE, CallState.WAITING]
         text = rig.screen_text()
         assert "edit_file wants to change a file" in text
@@ -75,8 +74,7 @@ async def test_enter_and_escape_mean_no(launch: Callable[..., Any], work: Path) 
     async with launch(script=script) as rig:
         with_tools(rig, work)
         for key in ("enter", "escape"):
-            await rig.send("edit")
-            await until(rig, lambda: asking(rig))
+            await asked(rig, "edit")
             assert isinstance(rig.chat.focused, ApprovalCard)
             await rig.press(key)
             await until(rig, lambda: at_rest(rig))
@@ -91,8 +89,7 @@ async def test_a_yes_for_the_session_holds_for_the_same_file_and_survives_a_rest
 ) -> None:
     async with launch(script=script) as rig:
         with_tools(rig, work)
-        await rig.send("edit")
-        await until(rig, lambda: asking(rig))
+        await asked(rig, "edit")
         await rig.press("right", "right")
         assert "every edit of notes.md" in rig.screen_text()
         await rig.press("enter")
@@ -108,8 +105,7 @@ async def test_a_yes_for_the_session_holds_for_the_same_file_and_survives_a_rest
 async def test_never_is_not_asked_again_until_it_is_forgotten(launch: Callable[..., Any], work: Path) -> None:
     async with launch(script=script) as rig:
         with_tools(rig, work)
-        await rig.send("edit")
-        await until(rig, lambda: asking(rig))
+        await asked(rig, "edit")
         await rig.press("right", "right", "right", "enter")
         await until(rig, lambda: at_rest(rig))
         await rig.send("edit")
@@ -119,8 +115,7 @@ async def test_never_is_not_asked_again_until_it_is_forgotten(launch: Callable[.
         await until(rig, lambda: "refused: edit_file: every edit of notes.md" in rig.screen_text())
         assert "calculator       reads, runs at once" in rig.screen_text()
         await rig.press("f", "escape")
-        await rig.send("edit")
-        await until(rig, lambda: asking(rig))
+        await asked(rig, "edit")
 
 
 async def test_who_is_typing_keeps_the_keyboard(launch: Callable[..., Any], work: Path) -> None:
@@ -138,8 +133,7 @@ async def test_who_is_typing_keeps_the_keyboard(launch: Callable[..., Any], work
 async def test_escape_kills_a_running_program_and_the_session_rests(launch: Callable[..., Any], work: Path) -> None:
     async with launch(script=script) as rig:
         with_tools(rig, work)
-        await rig.send("run")
-        await until(rig, lambda: asking(rig))
+        await asked(rig, "run")
         assert "wants to run a program" in rig.screen_text()
         assert "0: 'sleep'" in rig.screen_text()
         await rig.press("right", "enter")
@@ -159,8 +153,7 @@ async def test_closing_the_tab_while_a_call_waits_cancels_it(launch: Callable[..
     async with launch(script=script) as rig:
         with_tools(rig, work)
         session = rig.session
-        await rig.send("edit")
-        await until(rig, lambda: asking(rig))
+        await asked(rig, "edit")
         await rig.press("f4")
         await until(rig, lambda: rig.workspace.exchanges.of(session) is None)
         assert [r.state for r in session.receipts.values()] == [CallState.CANCELLED]
@@ -171,8 +164,7 @@ async def test_only_the_session_that_is_asked_waits(launch: Callable[..., Any], 
     async with launch(script=script) as rig:
         with_tools(rig, work)
         waiting = rig.session
-        await rig.send("edit")
-        await until(rig, lambda: asking(rig))
+        await asked(rig, "edit")
         await rig.press("ctrl+n")
         assert not rig.chat.query_one(ApprovalCard).display
         await rig.send("compute")
@@ -270,8 +262,7 @@ async def test_a_long_result_is_bounded_until_it_is_opened(launch: Callable[...,
 async def test_a_fork_has_the_results_and_none_of_the_permissions(launch: Callable[..., Any], work: Path) -> None:
     async with launch(script=script) as rig:
         with_tools(rig, work)
-        await rig.send("edit")
-        await until(rig, lambda: asking(rig))
+        await asked(rig, "edit")
         await rig.press("right", "right", "enter")
         await until(rig, lambda: at_rest(rig))
         original = rig.session

@@ -16,7 +16,7 @@ from app.sessions.store import Store
 from inference.protocol import ChatPrompt, Submit
 from inference.tools.receipts import CallState
 from tests.app.conftest import Rig
-from tests.app.tools.conftest import asking, at_rest, call, script, until, with_tools
+from tests.app.tools.conftest import asked, asking, at_rest, call, script, states, until, with_tools
 
 TOOL_FILE = '''
 import sqlite3
@@ -56,10 +56,6 @@ def put_back(data: Path, copy: Path) -> None:
     shutil.copytree(copy, data)
 
 
-def states(rig: Rig) -> list[CallState]:
-    return [receipt.state for receipt in rig.session.receipts.values()]
-
-
 def submitted(rig: Rig) -> list[ChatPrompt]:
     return [c.prompt for c in rig.engine.commands if isinstance(c, Submit) and isinstance(c.prompt, ChatPrompt)]
 
@@ -69,8 +65,7 @@ async def test_a_program_that_ran_when_the_app_died_is_reported_and_not_run_agai
 ) -> None:
     async with launch(script=script) as rig:
         with_tools(rig, work)
-        await rig.send("run")
-        await until(rig, lambda: asking(rig))
+        await asked(rig, "run")
         await rig.press("right", "enter")
         await until(rig, lambda: states(rig) == [CallState.RUNNING])
         crash(tmp_path / "data", tmp_path / "crashed")
@@ -85,8 +80,7 @@ async def test_a_program_that_ran_when_the_app_died_is_reported_and_not_run_agai
 async def test_a_finished_change_is_never_made_again(launch: Callable[..., Any], work: Path, tmp_path: Path) -> None:
     async with launch(script=script) as rig:
         with_tools(rig, work)
-        await rig.send("edit")
-        await until(rig, lambda: asking(rig))
+        await asked(rig, "edit")
         await rig.press("right", "enter")
         while not (states(rig) == [CallState.DONE] and rig.engine.running):
             await rig.settle(0.02)
@@ -130,8 +124,7 @@ async def test_a_crash_between_the_answer_and_the_first_receipt_loses_no_call(
 ) -> None:
     async with launch(script=script) as rig:
         with_tools(rig, work)
-        await rig.send("edit")
-        await until(rig, lambda: asking(rig))
+        await asked(rig, "edit")
     with closing(sqlite3.connect(tmp_path / "data" / "chats.db")) as db, db:
         db.execute("DELETE FROM tool_calls")
     async with launch(script=script) as rig:
@@ -144,8 +137,7 @@ async def test_who_leaves_while_a_program_runs_stops_it_and_the_model_hears_of_i
 ) -> None:
     async with launch(script=script) as rig:
         with_tools(rig, work)
-        await rig.send("run")
-        await until(rig, lambda: asking(rig))
+        await asked(rig, "run")
         await rig.press("right", "enter")
         await until(rig, lambda: states(rig) == [CallState.RUNNING])
     async with launch(script=script) as rig:
@@ -190,8 +182,7 @@ async def test_calls_of_a_time_without_tools_are_never_made(launch: Callable[...
 async def test_a_call_that_waits_is_asked_about_again(launch: Callable[..., Any], work: Path) -> None:
     async with launch(script=script) as rig:
         with_tools(rig, work)
-        await rig.send("edit")
-        await until(rig, lambda: asking(rig))
+        await asked(rig, "edit")
     async with launch(script=script) as rig:
         await until(rig, lambda: asking(rig))
         assert "-port = 8080" in rig.screen_text()
@@ -204,8 +195,7 @@ async def test_a_call_that_waits_is_asked_about_again(launch: Callable[..., Any]
 async def test_what_the_user_stopped_stays_stopped(launch: Callable[..., Any], work: Path) -> None:
     async with launch(script=script) as rig:
         with_tools(rig, work)
-        await rig.send("run")
-        await until(rig, lambda: asking(rig))
+        await asked(rig, "run")
         await rig.press("right", "enter")
         await until(rig, lambda: states(rig) == [CallState.RUNNING])
         await rig.press("escape")
@@ -231,8 +221,7 @@ async def test_a_call_begins_when_its_receipt_is_on_disk(
 
     async with launch(script=answer) as rig:
         with_tools(rig, work)
-        await rig.send("hello")
-        await until(rig, lambda: asking(rig))
+        await asked(rig, "hello")
         assert not marks.exists()
         await rig.press("right", "enter")
         await until(rig, lambda: at_rest(rig))
@@ -246,8 +235,7 @@ async def test_a_receipt_that_cannot_be_read_stops_its_call_from_being_made(
 ) -> None:
     async with launch(script=script) as rig:
         with_tools(rig, work)
-        await rig.send("edit")
-        await until(rig, lambda: asking(rig))
+        await asked(rig, "edit")
     with sqlite3.connect(tmp_path / "data" / "chats.db") as db:
         db.execute("UPDATE tool_calls SET receipt = 'garbage'")
     db.close()

@@ -11,7 +11,7 @@ from typing import Any
 from inference.protocol import ChatPrompt, Submit
 from inference.tools.receipts import CallState
 from tests.app.conftest import Rig
-from tests.app.tools.conftest import ANSWERS, at_rest, call, script, until, with_tools
+from tests.app.tools.conftest import ANSWERS, at_rest, call, script, states, until, with_tools
 
 SLOW_TO_STOP = '''
 import asyncio, os
@@ -36,10 +36,6 @@ def locked(path: Path) -> Iterator[None]:
         db.execute("BEGIN EXCLUSIVE")
         yield
         db.execute("ROLLBACK")
-
-
-def states(rig: Rig) -> list[CallState]:
-    return [receipt.state for receipt in rig.session.receipts.values()]
 
 
 def called(rig: Rig) -> bool:
