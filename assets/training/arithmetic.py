@@ -81,16 +81,33 @@ def random_number(rng: random.Random) -> str:
 
 
 def spoken_number(rng: random.Random) -> tuple[str, str]:
-    """A small number in words and in digits."""
+    """A number in words and in digits: mostly a small one, now and then up to some hundreds or thousands."""
     kind = rng.random()
-    if kind < 0.7:
+    if kind < 0.6:
         value = rng.randint(0, 20)
-        return NUMBER_WORDS[value], str(value)
-    tens = rng.choice(list(TENS))
-    if kind < 0.85:
-        return TENS[tens], str(tens)
-    ones = rng.randint(1, 9)
-    return f"{TENS[tens]}{rng.choice([' ', '-'])}{NUMBER_WORDS[ones]}", str(tens + ones)
+    elif kind < 0.72:
+        value = rng.choice(list(TENS))
+    elif kind < 0.84:
+        value = rng.randint(21, 99)
+    elif kind < 0.94:
+        value = rng.choice([rng.randint(1, 9) * 100, rng.randint(101, 999)])
+    else:
+        value = rng.randint(1, 99) * 1000
+    return in_words(value, rng), str(value)
+
+
+def in_words(value: int, rng: random.Random) -> str:
+    """A number below a million as somebody would write it out."""
+    if value >= 1000:
+        thousands = f"{in_words(value // 1000, rng)} thousand"
+        return f"{thousands} {in_words(value % 1000, rng)}" if value % 1000 else thousands
+    if value >= 100:
+        hundreds = f"{NUMBER_WORDS[value // 100]} hundred"
+        return f"{hundreds}{rng.choice([' and ', ' '])}{in_words(value % 100, rng)}" if value % 100 else hundreds
+    if value <= 20:
+        return NUMBER_WORDS[value]
+    ones = value % 10
+    return f"{TENS[value - ones]}{rng.choice([' ', '-'])}{NUMBER_WORDS[ones]}" if ones else TENS[value]
 
 
 def random_expression(rng: random.Random, depth: int = 2) -> str:

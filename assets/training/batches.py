@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from conversations import ConversationSampler, Mixture
+from thoughts import CLOSE, OPEN
 from tokenizer import ConversationEncoder, Example
 
 POOL = 2048
@@ -32,6 +33,8 @@ class Diet:
     recitals: float = 0.0
     cut_drills: float = 0.0
     """Of the drills that copy nothing, those that end early in their answer."""
+    misled: float = 0.0
+    """Of the calculations, those whose thought names the form of any other."""
     cut_conversations: float = 0.0
 
 
@@ -83,7 +86,12 @@ def endless_batches(draw: Examples, rng: random.Random, batch_tokens: int) -> It
 def spoken(sampler: ConversationSampler, encoder: ConversationEncoder, diet: Diet) -> Examples:
     """Drills, answers to be known by heart, and whole conversations; all are learned word by word."""
 
+    calculations = [encoder.plain.token_to_id(f"{OPEN}{name}{CLOSE}") for name in sampler.calculations]
+
     def draw(rng: random.Random) -> Example:
+        return drawn(rng).misled(calculations, diet.misled, rng)
+
+    def drawn(rng: random.Random) -> Example:
         kind = rng.random()
         if kind < diet.drills:
             drill = sampler.drill(rng, diet.mixture)
@@ -103,9 +111,9 @@ def named(sampler: ConversationSampler, encoder: ConversationEncoder, diet: Diet
     """Drills and conversations without their last answer, which has only to be named: many questions in little time."""
 
     def draw(rng: random.Random) -> Example:
-        if rng.random() < diet.drills:
-            return encoder.encode(sampler.drill(rng, diet.mixture), rng).question()
-        return encoder.encode(sampler.conversation(rng), rng).question()
+        drawn = sampler.drill(rng, diet.mixture) if rng.random() < diet.drills else sampler.conversation(rng)
+        # Nothing is copied here, so that what could be copied may suffer, too.
+        return encoder.encode(replace(drawn, copies=False), rng).question()
 
     return draw
 

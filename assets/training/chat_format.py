@@ -62,6 +62,12 @@ def tool_call(name: str, about: str = "", **arguments: str) -> Message:
     return {"role": "assistant", "content": "", "tool_calls": calls, "about": about or name}
 
 
+def until_last_call(messages: list[Message]) -> list[Message]:
+    """Without what comes after the last call of a tool."""
+    calls = [place for place, message in enumerate(messages) if "tool_calls" in message]
+    return messages[: calls[-1] + 1] if calls else messages
+
+
 def tool_result(text: str) -> Message:
     """What a tool returned."""
     return {"role": "tool", "content": text}

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import alternatives
-from chat_format import DEMO_TOOLS, ENGINE_TOOLS, FILE_TOOLS, Conversation, Message, assistant, user
+from calculations import CALCULATOR, THAT
+from chat_format import DEMO_TOOLS, ENGINE_TOOLS, FILE_TOOLS, Conversation, Message, assistant, until_last_call, user
 from corpus import Corpus, FollowUp, Intent, chosen_by_hash
 from descriptions import Describer
 from file_tasks import SUBJECTS as FILE_SUBJECTS
 from file_tasks import FileTasks
 from noise import QuestionNoise, pseudo_word
+from synonyms import Thesaurus
 from thoughts import ThoughtBook
 from tool_tasks import SUBJECTS as TOOL_SUBJECTS
-from tool_tasks import ToolTasks, calculations
+from tool_tasks import ToolTasks
 
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
@@ -69,6 +71,9 @@ SMALL_TALK_BOOST = 1.6
 # Of the drills with a tool, those that go on to its result where there is one.
 ANSWERED_DRILLS = 0.3
 
+# The share of the searches for what was talked about before.
+SEARCHED_BEFORE = 0.1
+
 # The share of drills with another exchange before them (and of those, with one more).
 BEFORE_DRILLS = 0.2
 
@@ -99,9 +104,12 @@ class ConversationSampler:
     def __init__(self, corpus: Corpus, noise_level: float = 1.0, held_out_share: float = 0.0) -> None:
         self.corpus = corpus
         self.noise = QuestionNoise(noise_level)
+        self.thesaurus = Thesaurus(corpus.section("synonyms"))
         self.tools = ToolTasks(corpus, self.noise)
         self.files = FileTasks(corpus, self.noise, self.tools)
-        self.thoughts = ThoughtBook(corpus, (*TOOL_SUBJECTS, *FILE_SUBJECTS), calculations(corpus))
+        self.thoughts = ThoughtBook(corpus, (*TOOL_SUBJECTS, *FILE_SUBJECTS), self.tools.calculations.forms)
+        self.calculations = [CALCULATOR, THAT, *self.tools.calculations.forms]
+        """The names of all calls of the calculator."""
         self.held_out_share = held_out_share
         self.known = [i for i in corpus.intents.values() if i.key != OUT_OF_SCOPE]
         self.refusal = corpus.intents.get(OUT_OF_SCOPE)
@@ -152,7 +160,7 @@ class ConversationSampler:
             messages += self._drilled_follow_up(rng)
         else:
             turns = self._other_turns(kind, rng)
-            messages += turns if rng.random() < ANSWERED_DRILLS else turns[:2]
+            messages += turns if rng.random() < ANSWERED_DRILLS else until_last_call(turns)
         return self._finished(messages, self._listed_tools({kind}, 0.04, rng), {kind})
 
     def _touched_upon(self, rng: random.Random) -> list[Message]:
@@ -234,7 +242,17 @@ class ConversationSampler:
             return self.out_of_scope(rng)
         if kind == "files":
             return self.files.conversation(rng)
+        if kind == "search" and rng.random() < SEARCHED_BEFORE:
+            return self._searched_that(rng)
         return self.tools.conversation(kind, rng)
+
+    def _searched_that(self, rng: random.Random) -> list[Message]:
+        """What was just asked about is to be looked up."""
+        intent = rng.choice(self.named)
+        alias = rng.choice(intent.aliases)
+        asked = self.noise.framed(self.corpus.section("what"), rng).replace("<x>", alias)
+        searched = self.tools.search_that(alias.removeprefix("a "), rng)
+        return [user(asked), self._begun(rng.choice(intent.answers), rng), *searched]
 
     # --- questions with a known answer --------------------------------------------------------------------
 
@@ -272,17 +290,15 @@ class ConversationSampler:
         """A question for the answer of an intent: by name, in its own words, by a verb, or indirectly."""
         way = way or self._choose_way(intent, rng)
         if way == "indirect":
-            text = alternatives.sample(rng.choice(intent.indirect), rng)
+            text = self._line(intent.indirect, rng)
         elif way == "description":
             text = self._described(intent, rng)
         elif way == "question":
-            text = alternatives.sample(rng.choice(intent.questions), rng)
+            text = self._line(intent.questions, rng)
         elif way == "thing":
-            thing = alternatives.sample(rng.choice(intent.things), rng)
-            text = self._frame("thing", rng).replace("<x>", thing)
+            text = self._frame("thing", rng).replace("<x>", self._line(intent.things, rng))
         elif way == "verb":
-            verb = alternatives.sample(rng.choice(intent.verbs), rng)
-            text = self._frame("do", rng).replace("<v>", verb)
+            text = self._frame("do", rng).replace("<v>", self._line(intent.verbs, rng))
         else:
             text = self._frame("what", rng).replace("<x>", rng.choice(intent.aliases))
         return self.noise.apply(text, rng)
@@ -326,10 +342,14 @@ class ConversationSampler:
             if not follow_up_held_out(intent.key, question, self.held_out_share):
                 break
             question = alternatives.sample(follow_up.question, rng)
-        return self.noise.apply(question, rng, 0.6, polite=False)
+        return self.noise.apply(self.thesaurus.reword(question, rng), rng, 0.6, polite=False)
 
     def _frame(self, section: str, rng: random.Random) -> str:
-        return alternatives.sample(rng.choice(self.corpus.section(section)), rng)
+        return self._line(self.corpus.section(section), rng)
+
+    def _line(self, lines: list[str], rng: random.Random) -> str:
+        """One of the ways of saying one of them."""
+        return self.thesaurus.reword(alternatives.sample(rng.choice(lines), rng), rng)
 
     # --- out of scope -------------------------------------------------------------------------------------
 
@@ -339,9 +359,9 @@ class ConversationSampler:
             return []
         kind = rng.random()
         if self.refused_questions and kind < 0.34:
-            text = alternatives.sample(rng.choice(self.refused_questions), rng)
+            text = self._line(self.refused_questions, rng)
         elif self.refused_frames and kind < 0.68:
-            text = alternatives.sample(rng.choice(self.refused_frames), rng)
+            text = self._line(self.refused_frames, rng)
         else:
             text = self._frame(rng.choices(["what", "why", "switch"], [0.75, 0.17, 0.08])[0], rng)
         text = text.replace("<x>", self.foreign_subject(rng))

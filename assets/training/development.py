@@ -162,9 +162,9 @@ class DevelopmentSet:
         # The held-out frames alone, with the other sections as they are.
         self.corpus.frames = {**saved, **{name: held for name, held in self.held.frames.items() if held}}
         for _ in range(CALCULATIONS):
-            question, expression, _ = tasks.calculation(self.rng)
-            call = {"name": "calculator", "arguments": {"expression": expression}}
-            self._add("calculator", [user(question)], Expectation(call=call))
+            asked = tasks.calculations.draw(self.rng)
+            call = {"name": "calculator", "arguments": {"expression": asked.expression}}
+            self._add("calculator", [user(asked.question)], Expectation(call=call))
         for kind, number in (("clock", 12), ("search", 24)):
             for _ in range(number):
                 messages = tasks.conversation(kind, self.rng, answered=0)

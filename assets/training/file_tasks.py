@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import alternatives
 from arithmetic import random_number
-from chat_format import Message, assistant, tool_call, tool_result, user
+from chat_format import Message, assistant, tool_call, tool_result, until_last_call, user
 from corpus import Corpus
 from noise import QuestionNoise, pseudo_word
 from tool_tasks import NOUNS, ToolTasks
@@ -52,10 +52,10 @@ class FileTasks:
         }
 
     def conversation(self, rng: random.Random, answered: float = 0.7) -> list[Message]:
-        """Four messages, or the first two alone; `answered` is the share with a result."""
+        """Four messages, or those up to the call; `answered` is the share with a result."""
         make = rng.choices(list(self.kinds), list(self.kinds.values()))[0]
         messages = make(rng)
-        return messages if rng.random() < answered else messages[:2]
+        return messages if rng.random() < answered else until_last_call(messages)
 
     def _read(self, rng: random.Random) -> list[Message]:
         path = random_path(rng)
@@ -125,9 +125,8 @@ class FileTasks:
 
     def _ask(self, section: str, rng: random.Random, **filling: str) -> str:
         """A question with what has to be copied from it."""
-        text = alternatives.sample(rng.choice(self.corpus.section(section)), rng)
+        text = self.noise.framed(self.corpus.section(section), rng)
         slots = {"path": "<p>", "term": "<x>", "old": "<o>", "new": "<n>", "command": "<c>"}
-        text = self.noise.apply_gently(text, rng, text if text.startswith("<") else "")
         for name, value in filling.items():
             text = text.replace(slots[name], value)
         return text

@@ -2,6 +2,9 @@
 
 import random
 import re
+from collections.abc import Sequence
+
+import alternatives
 
 SYLLABLES = (
     "ka lo mi ren tas vor pel dun shi gra bel no zu fex qui wan dor pim sol tek ba cre du fla gi ho ju kli me nor "
@@ -27,6 +30,10 @@ SUFFIXES = (
     "man|if you can|quickly|i forgot|just asking|you know|for me|by the way|in this app|today|asap|sir|my friend|"
     "if possible"
 ).split("|")
+
+FRAME_STRENGTH = 0.5
+"""How strong the noise is on the words around what is to be copied."""
+SLOT = re.compile(r"<[a-zA-Z]+>")
 
 
 def pseudo_word(rng: random.Random) -> str:
@@ -56,7 +63,8 @@ class QuestionNoise:
         self.level = level
 
     def apply(self, text: str, rng: random.Random, strength: float = 1.0, polite: bool = True) -> str:
-        """All kinds of noise, for questions in which every word may suffer."""
+        """All kinds of noise. Words with numbers or slots like `<x>` are left as they are: what will be copied from a
+        question is filled in afterwards."""
         level = self.level * strength
         if level <= 0:
             return capitalise(text)
@@ -77,16 +85,9 @@ class QuestionNoise:
             text = text.replace("'", "")
         return text or "?"
 
-    def apply_gently(self, text: str, rng: random.Random, copied: str = "") -> str:
-        """Politeness, case and the last mark only, for texts that hold something to copy."""
-        # The copy would have to guess the case of a first word.
-        capital = not copied or not text.startswith(copied)
-        if self.level <= 0:
-            return capitalise(text) if capital else text
-        text = self._add_politeness(text, rng, self.level * 0.8)
-        if rng.random() < 0.35:
-            text = text.rstrip("?.!")
-        return capitalise(text) if capital and rng.random() < 0.4 else text
+    def framed(self, frames: Sequence[str], rng: random.Random) -> str:
+        """One of some frames around what will be copied from it, its slots still empty."""
+        return self.apply(alternatives.sample(rng.choice(frames), rng), rng, FRAME_STRENGTH)
 
     def _add_politeness(self, text: str, rng: random.Random, level: float) -> str:
         if rng.random() < 0.25 * level:
@@ -107,7 +108,7 @@ class QuestionNoise:
     @staticmethod
     def _drop_words(words: list[str], rng: random.Random, level: float) -> list[str]:
         share = rng.choice([0.05, 0.12, 0.2]) * level
-        kept = [w for w in words if rng.random() > share or any(c.isdigit() for c in w)]
+        kept = [w for w in words if rng.random() > share or any(c.isdigit() or c == "<" for c in w)]
         return kept or words
 
     @staticmethod
@@ -116,7 +117,7 @@ class QuestionNoise:
         if kind < 0.45:
             return text.lower()
         if kind < 0.49:
-            return text.upper()
+            return SLOT.sub(lambda slot: slot.group(0).lower(), text.upper())
         return capitalise(text)
 
 

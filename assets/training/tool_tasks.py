@@ -2,17 +2,17 @@
 
 import random
 import re
-from dataclasses import dataclass
 
 import alternatives
-from arithmetic import loosely_written, random_expression, random_number, spoken_number
-from chat_format import Message, assistant, tool_call, tool_result, user
+from arithmetic import random_number
+from calculations import CALCULATOR, THAT, Asked, Calculations
+from chat_format import Message, assistant, tool_call, tool_result, until_last_call, user
 from corpus import Corpus
 from noise import QuestionNoise, pseudo_word
 from thoughts import COPYING
 
-IN_WORDS, RANDOM_EXPRESSIONS = 0.45, 0.1
-"""Shares of the calculations; the others are a form in a frame."""
+LEANING = 0.15
+"""The share of the calculations, and of the searches, that lean on one before."""
 
 ADJECTIVES = (
     "small large cached shared empty full late early quick slow dense sparse hidden local remote first last next odd "
@@ -29,9 +29,10 @@ WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = "January February March April May June July August September October November December".split()
 
 SUBJECTS = (
-    "calculator",
+    CALCULATOR,
     "calculator: result",
     "calculator: error",
+    THAT,
     "clock: time",
     "clock: the time",
     "clock: date",
@@ -43,8 +44,6 @@ SUBJECTS = (
 )
 """What answers are about that call these tools or tell what they returned."""
 
-SIGNS_BESIDE_NUMBERS = re.compile(r"[+*/^×÷√%(]|>\s*[-x]|[-x]\s*<|>[a-z]")
-SLOT = re.compile(r"<([a-d])>")
 SENTENCE_END = re.compile(r"(?<=[.!?]) +")
 
 
@@ -54,46 +53,6 @@ def first_sentence(result: str) -> str:
     return SENTENCE_END.split(text)[0]
 
 
-@dataclass(frozen=True)
-class Calculation:
-    """A phrase with numbers `<a>` to `<d>` in the order in which they come, and the form of the expression meant."""
-
-    phrase: str
-    form: str
-
-    @classmethod
-    def of(cls, phrase: str, form: str) -> "Calculation":
-        """Of a line of the corpus, where the numbers may have any names. So forms differ only where what is computed
-        does, and tell the order: "<b> - <a>" is the second number less the first."""
-        order = dict.fromkeys(SLOT.findall(phrase))
-        names = dict(zip(order, "abcd", strict=False))
-        phrase, form = (SLOT.sub(lambda slot: f"<{names[slot[1]]}>", text.strip()) for text in (phrase, form))
-        return cls(phrase, form)
-
-    @property
-    def thought(self) -> str:
-        """Such as `calculator: a * b`."""
-        return f"calculator: {SLOT.sub(lambda slot: slot[1], self.form)}"
-
-
-def calculations_in_signs(corpus: Corpus) -> list[Calculation]:
-    """Those that stand in a frame ("what is <e>?")."""
-    lines = [line.partition("=>") for line in corpus.section("calc_op")]
-    return [Calculation.of(phrase, form) for form, _, phrase in lines]
-
-
-def calculations_in_words(corpus: Corpus) -> list[Calculation]:
-    """Those that are questions by themselves."""
-    lines = [line.partition("=>") for line in corpus.section("calc_words")]
-    return [Calculation.of(phrase, form) for phrase, _, form in lines]
-
-
-def calculations(corpus: Corpus) -> list[str]:
-    """The thoughts of all forms of the corpus."""
-    known = [*calculations_in_signs(corpus), *calculations_in_words(corpus)]
-    return list(dict.fromkeys(each.thought for each in known))
-
-
 class ToolTasks:
     """Draws tool conversations: question, call, and mostly the result and the answer to it."""
 
@@ -101,7 +60,7 @@ class ToolTasks:
         self.corpus = corpus
         self.noise = noise
         self.names = [alias for intent in corpus.intents.values() for alias in intent.aliases]
-        self.in_signs, self.in_words = calculations_in_signs(corpus), calculations_in_words(corpus)
+        self.calculations = Calculations(corpus, noise)
         self.sentences = [
             sentence
             for intent in corpus.intents.values()
@@ -113,7 +72,7 @@ class ToolTasks:
         """One question to a tool ("calculator", "clock" or "search"); answered is the share with a result."""
         make = {"calculator": self._calculator, "clock": self._clock, "search": self._search}[kind]
         messages = make(rng)
-        return messages if rng.random() < answered else messages[:2]
+        return messages if rng.random() < answered else until_last_call(messages)
 
     def copy_task(self, rng: random.Random) -> list[Message]:
         """Plain copying; it makes the attention heads that copy operands appear early."""
@@ -122,64 +81,37 @@ class ToolTasks:
             for _ in range(rng.choice([1, 1, 2, 3, 5]))
         ]
         text = " ".join(pieces)
-        question = alternatives.sample(rng.choice(self.corpus.section("copy")), rng).replace("<x>", text)
-        return [user(self.noise.apply_gently(question, rng, text)), assistant(text, COPYING)]
+        return [user(self._framed("copy", rng).replace("<x>", text)), assistant(text, COPYING)]
+
+    def _framed(self, section: str, rng: random.Random) -> str:
+        """A frame as somebody would type it, its slots still empty."""
+        return self.noise.framed(self.corpus.section(section), rng)
 
     # --- calculator ---------------------------------------------------------------------------------------
 
-    def calculation(self, rng: random.Random) -> tuple[str, str, str]:
-        """A question, the expression to call the calculator with, and the thought: by words, of what form it is."""
-        kind = rng.random()
-        if kind < IN_WORDS:
-            asked = rng.choice(self.in_words)
-            return *self._fill_numbers(asked, rng), asked.thought
-        if kind < IN_WORDS + RANDOM_EXPRESSIONS:
-            expression = random_expression(rng, rng.choice([1, 2, 2, 3]))
-            phrase, thought = loosely_written(expression, rng), "calculator"
-        else:
-            asked = rng.choice(self.in_signs)
-            phrase, expression = self._fill_numbers(asked, rng)
-            thought = asked.thought
-        frame = alternatives.sample(rng.choice(self.corpus.section("calc_ask")), rng)
-        return frame.replace("<e>", phrase), expression, thought
-
-    def _fill_numbers(self, asked: Calculation, rng: random.Random) -> tuple[str, str]:
-        phrase, expression = alternatives.sample(asked.phrase, rng), asked.form
-        if "<thing>" in phrase:
-            phrase = phrase.replace("<thing>", rng.choice(self.corpus.section("things")))
-        if "<box>" in phrase:
-            phrase = phrase.replace("<box>", rng.choice(self.corpus.section("containers")))
-        in_words = rng.random() < 0.08 and not SIGNS_BESIDE_NUMBERS.search(phrase)
-        for slot in ("<a>", "<b>", "<c>", "<d>"):
-            if in_words:
-                spoken, digits = spoken_number(rng)
-            else:
-                digits = random_number(rng)
-                if f"** {slot}" in asked.form:
-                    digits = str(rng.randint(2, 12))
-                spoken = self._written_number(digits, rng)
-            phrase = phrase.replace(slot, spoken)
-            expression = expression.replace(slot, digits)
-        return phrase, expression
-
-    @staticmethod
-    def _written_number(digits: str, rng: random.Random) -> str:
-        if len(digits) > 3 and digits.isdigit() and rng.random() < 0.1:
-            return f"{int(digits):,}"
-        return digits
-
     def _calculator(self, rng: random.Random) -> list[Message]:
-        question, expression, thought = self.calculation(rng)
+        asked = self.calculations.draw(rng)
+        messages = self._calculated(asked, rng)
+        if rng.random() >= LEANING:
+            return messages
+        # More is asked when the result is there, or before.
+        result = messages[2]["content"]
+        known = rng.random() < 0.7 and not result.startswith("error")
+        before = messages if known else messages[:2]
+        return [*before, *self._calculated(self.calculations.leaning(asked, result if known else "", rng), rng)]
+
+    def _calculated(self, asked: Asked, rng: random.Random) -> list[Message]:
+        """Question, call, result and answer."""
         if rng.random() < 0.04:
             result = rng.choice(["error: division by zero", "error: not a number", "error: result too large"])
             answer, about = f"The calculator reports an {result}.", "calculator: error"
         else:
             result = random_number(rng) if rng.random() < 0.8 else "-" + random_number(rng)
             frame = rng.choice(self.corpus.section("calc_answer"))
-            answer, about = frame.replace("<e>", expression).replace("<r>", result), "calculator: result"
+            answer, about = frame.replace("<e>", asked.expression).replace("<r>", result), "calculator: result"
         return [
-            user(self.noise.apply_gently(question, rng)),
-            tool_call("calculator", about=thought, expression=expression),
+            user(asked.question),
+            tool_call("calculator", about=asked.thought, expression=asked.expression),
             tool_result(result),
             assistant(answer, about),
         ]
@@ -203,21 +135,28 @@ class ToolTasks:
 
     def _search(self, rng: random.Random) -> list[Message]:
         term = self.search_term(rng)
-        question = alternatives.sample(rng.choice(self.corpus.section("search")), rng).replace("<x>", term)
+        messages = self._searched(self._framed("search", rng), term, rng)
+        if rng.random() >= LEANING:
+            return messages
+        before = messages if rng.random() < 0.7 else messages[:2]
+        return [*before, *self._searched(self._framed("search_again", rng), self.search_term(rng), rng)]
+
+    def search_that(self, term: str, rng: random.Random) -> list[Message]:
+        """A search for what was talked about, which the question does not say."""
+        return self._searched(self._framed("search_that", rng), term, rng)
+
+    def _searched(self, frame: str, term: str, rng: random.Random) -> list[Message]:
+        """Question, call, result and answer."""
         if rng.random() < 0.12:
             result = rng.choice(["no results", "nothing found", "no result", "0 results", "none"])
-            answer, about = (
-                rng.choice(self.corpus.section("search_nothing")).replace("<x>", term),
-                "search_docs: nothing",
-            )
+            answer = rng.choice(self.corpus.section("search_nothing")).replace("<x>", term)
+            about = "search_docs: nothing"
         else:
             result = self.fact(rng) if rng.random() < 0.4 else self.passages(rng)
-            answer, about = (
-                rng.choice(self.corpus.section("search_answer")).replace("<r>", first_sentence(result)),
-                "search_docs: found",
-            )
+            answer = rng.choice(self.corpus.section("search_answer")).replace("<r>", first_sentence(result))
+            about = "search_docs: found"
         return [
-            user(self.noise.apply_gently(question, rng, term)),
+            user(frame.replace("<x>", term)),
             tool_call("search_docs", query=term),
             tool_result(result),
             assistant(answer, about),

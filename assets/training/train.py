@@ -50,16 +50,16 @@ Draw = Callable[[ConversationSampler, ConversationEncoder, Diet], Examples]
 
 NO_VEIL, LIGHT_VEIL = Veil(), Veil(0.4, 0.18)
 ASKING = {
-    "knowledge": 0.39,
-    "follow_up": 0.33,
-    "calculator": 0.11,
+    "knowledge": 0.36,
+    "follow_up": 0.34,
+    "calculator": 0.13,
     "clock": 0.015,
-    "search": 0.025,
+    "search": 0.03,
     "files": 0.03,
     "copy": 0.005,
-    "out_of_scope": 0.095,
+    "out_of_scope": 0.09,
 }
-COPYING = {"copy": 0.3, "calculator": 0.25, "search": 0.15, "files": 0.25, "clock": 0.05}
+COPYING = {"copy": 0.18, "calculator": 0.4, "search": 0.2, "files": 0.18, "clock": 0.04}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ PLANS = (
         "writer",
         lambda tokenizer, answers: Writer(tokenizer),
         spoken,
-        Diet(COPYING, drills=0.45, recitals=0.35),
+        Diet(COPYING, drills=0.45, recitals=0.35, misled=0.35),
         26_000_000,
         4e-3,
         2048,

@@ -1,52 +1,83 @@
-"""Forms of calculations tell the order of their numbers, however the corpus names them."""
+"""Calculations in the training text: what is asked for is what the call computes."""
 
 from __future__ import annotations
 
 import random
-from contextlib import suppress
+import re
 
 import alternatives
 import corpus as corpus_files
 import pytest
-from arithmetic import ExpressionError, value_of
+from arithmetic import in_words, value_of
+from calculations import NUMBER, SLOT, THAT, Asked, Calculation, Calculations
 from hypothesis import given
 from hypothesis import strategies as st
 from noise import QuestionNoise
-from tool_tasks import SLOT, Calculation, ToolTasks, calculations_in_signs, calculations_in_words
-
-CORPUS = corpus_files.load(corpus_files.CORPUS_FOLDER)
-ALL = [*calculations_in_signs(CORPUS), *calculations_in_words(CORPUS)]
 
 
-@pytest.mark.parametrize(
-    ("phrase", "form", "thought"),
-    [
-        ("take <b> from <a>", "<a> - <b>", "calculator: b - a"),
-        ("a <c>% tip on <a>", "<c> / 100 * <a>", "calculator: a / 100 * b"),
-        ("<a> and <a> again", "<a> + <a>", "calculator: a + a"),
-    ],
-)
-def test_numbers_are_named_in_the_order_in_which_they_come(phrase: str, form: str, thought: str) -> None:
-    assert Calculation.of(phrase, form).thought == thought
+@pytest.fixture(scope="module")
+def calculations() -> Calculations:
+    return Calculations(corpus_files.load(corpus_files.CORPUS_FOLDER), QuestionNoise(0.6))
 
 
-def test_a_line_of_the_corpus_computes_what_it_tells() -> None:
-    """No number is used that is not told, none is told in vain, and they come in the order of their names."""
+def numbers(text: str) -> set[str]:
+    return set(NUMBER.findall(re.sub(r"(?<=\d),(?=\d{3})", "", text)))
+
+
+def test_every_calculation_of_the_corpus_has_a_value_and_all_its_numbers_in_every_wording(
+    calculations: Calculations,
+) -> None:
     rng = random.Random(1)
-    for calculation in ALL:
+    for known in (*calculations.in_signs, *calculations.in_words, *calculations.more):
+        form = SLOT.sub(lambda slot: str(ord(slot[1]) - 90), known.form).replace("<r>", "12")
+        assert value_of(form) == value_of(form), known
         for _ in range(5):
-            told = SLOT.findall(alternatives.sample(calculation.phrase, rng))
-            assert set(told) == set(SLOT.findall(calculation.form)), calculation
-            assert sorted(set(told)) == list(dict.fromkeys(told)), calculation
+            assert set(SLOT.findall(alternatives.sample(known.phrase, rng))) == set(SLOT.findall(known.form)), known
 
 
-@given(st.integers(0, 10**6))
-def test_a_question_holds_the_numbers_of_its_expression(seed: int) -> None:
-    rng = random.Random(seed)
-    tasks = ToolTasks(CORPUS, QuestionNoise(0))
-    question, expression, thought = tasks.calculation(rng)
-    assert thought.startswith("calculator")
-    with suppress(ExpressionError):  # what is divided by zero, say, has no value
-        assert isinstance(value_of(expression), float)
-    assert "<" not in expression
-    assert not SLOT.search(question)
+def test_numbers_are_named_in_the_order_in_which_they_come() -> None:
+    taken = Calculation.of("take <b> {from|off} <a>", "<a> - <b>")
+    assert taken == Calculation("take <a> {from|off} <b>", "<b> - <a>")
+
+
+def test_what_a_call_computes_with_stands_in_the_question_or_belongs_to_its_form(
+    calculations: Calculations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calculations.NUMBERS_IN_WORDS", 0.0)
+    rng = random.Random(2)
+    for _ in range(400):
+        known = rng.choice(calculations.in_words)
+        asked = calculations.asked(known, rng)
+        assert numbers(asked.expression) <= numbers(asked.question) | numbers(known.form), asked
+
+
+@pytest.mark.parametrize(("result", "stands_for_it"), [("-4.5", "-4.5"), ("", "(70 + 17)")])
+def test_what_leans_on_a_calculation_takes_its_result_or_its_expression_or_changes_one_number(
+    calculations: Calculations, result: str, stands_for_it: str
+) -> None:
+    rng, changed = random.Random(3), 0
+    before = Asked("what is 70 + 17?", "70 + 17", "calculator: a + b")
+    for _ in range(200):
+        asked = calculations.leaning(before, result, rng)
+        if re.fullmatch(r"70 \+ [\d.]+|[\d.]+ \+ 17", asked.expression):
+            changed += 1
+            assert numbers(asked.expression) <= numbers(asked.question) | {"70", "17"}
+        else:
+            assert stands_for_it in asked.expression
+        assert asked.thought == THAT
+    assert 30 < changed < 150
+
+
+@given(st.integers(0, 999_999), st.integers(0, 9))
+def test_numbers_in_words_are_the_numbers(value: int, seed: int) -> None:
+    words = in_words(value, random.Random(seed)).replace("-", " ").replace(" and ", " ").split()
+    ones = {in_words(number, random.Random(seed)): number for number in (*range(21), *range(20, 100, 10))}
+    total = part = 0
+    for word in words:
+        if word == "thousand":
+            total, part = part * 1000, 0
+        elif word == "hundred":
+            part *= 100
+        else:
+            part += ones[word]
+    assert total + part == value
