@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass, field
 
 import alternatives
+from calculations import Calculations
 from chat_format import Conversation, Message, assistant, user
 from conversations import OUT_OF_SCOPE, ConversationSampler, follow_up_held_out
 from corpus import Corpus, HeldOutLine, Intent, chosen_by_hash, hold_out, hold_out_frames
@@ -161,14 +162,15 @@ class DevelopmentSet:
         saved = self.corpus.frames
         # The held-out frames alone, with the other sections as they are.
         self.corpus.frames = {**saved, **{name: held for name, held in self.held.frames.items() if held}}
+        calculations = Calculations(self.corpus, self.sampler.noise)
         for _ in range(CALCULATIONS):
-            asked = tasks.calculations.draw(self.rng)
+            asked = calculations.draw(self.rng)
             call = {"name": "calculator", "arguments": {"expression": asked.expression}}
             self._add("calculator", [user(asked.question)], Expectation(call=call))
         for kind, number in (("clock", 12), ("search", 24)):
             for _ in range(number):
-                messages = tasks.conversation(kind, self.rng, answered=0)
-                self._add(kind, messages[:1], Expectation(call=messages[1]["tool_calls"][0]))
+                *messages, call = tasks.conversation(kind, self.rng, answered=0)
+                self._add(kind, messages, Expectation(call=call["tool_calls"][0]))
         self.corpus.frames = saved
         for kind in ("calculator", "clock", "search"):
             for _ in range(TOOL_ANSWERS // 3):
@@ -178,7 +180,7 @@ class DevelopmentSet:
     def _tool_answers(self, asked: list[Message], answer: Message) -> list[str]:
         """The answer in each of its wordings: the result must be copied exactly."""
         result = asked[-1]["content"]
-        arguments = asked[1]["tool_calls"][0]["arguments"]
+        arguments = asked[-2]["tool_calls"][0]["arguments"]
         texts = [answer["content"]]
         for section in ("calc_answer", "time_answer", "date_answer", "search_answer", "search_nothing"):
             for frame in self.corpus.section(section):
