@@ -83,12 +83,12 @@ class Plan:
 
 
 PLANS = (
-    Plan("namer", Namer, named, Diet(ASKING, drills=0.94), 38_000_000, 3e-3, 3072, LIGHT_VEIL, cycles=2, averaged=2),
+    Plan("namer", Namer, named, Diet(ASKING, drills=0.94), 30_000_000, 3e-3, 3072, LIGHT_VEIL, cycles=2, averaged=2),
     Plan(
         "writer",
         lambda tokenizer, answers: Writer(tokenizer),
         spoken,
-        Diet(COPYING, drills=0.45, recitals=0.35, misled=0.35),
+        Diet(COPYING, drills=0.42, recitals=0.4, misled=0.35),
         26_000_000,
         4e-3,
         2048,
