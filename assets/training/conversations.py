@@ -13,7 +13,6 @@ from descriptions import Describer
 from file_tasks import SUBJECTS as FILE_SUBJECTS
 from file_tasks import FileTasks
 from noise import QuestionNoise, pseudo_word
-from synonyms import Thesaurus
 from thoughts import ThoughtBook
 from tool_tasks import SUBJECTS as TOOL_SUBJECTS
 from tool_tasks import ToolTasks
@@ -104,7 +103,6 @@ class ConversationSampler:
     def __init__(self, corpus: Corpus, noise_level: float = 1.0, held_out_share: float = 0.0) -> None:
         self.corpus = corpus
         self.noise = QuestionNoise(noise_level)
-        self.thesaurus = Thesaurus(corpus.section("synonyms"))
         self.tools = ToolTasks(corpus, self.noise)
         self.files = FileTasks(corpus, self.noise, self.tools)
         self.thoughts = ThoughtBook(corpus, (*TOOL_SUBJECTS, *FILE_SUBJECTS), self.tools.calculations.forms)
@@ -342,14 +340,15 @@ class ConversationSampler:
             if not follow_up_held_out(intent.key, question, self.held_out_share):
                 break
             question = alternatives.sample(follow_up.question, rng)
-        return self.noise.apply(self.thesaurus.reword(question, rng), rng, 0.6, polite=False)
+        return self.noise.apply(question, rng, 0.6, polite=False)
 
     def _frame(self, section: str, rng: random.Random) -> str:
         return self._line(self.corpus.section(section), rng)
 
-    def _line(self, lines: list[str], rng: random.Random) -> str:
+    @staticmethod
+    def _line(lines: list[str], rng: random.Random) -> str:
         """One of the ways of saying one of them."""
-        return self.thesaurus.reword(alternatives.sample(rng.choice(lines), rng), rng)
+        return alternatives.sample(rng.choice(lines), rng)
 
     # --- out of scope -------------------------------------------------------------------------------------
 
