@@ -11,7 +11,7 @@ from corpus import Corpus
 from noise import QuestionNoise
 
 CALCULATOR = "calculator"
-"""What a calculation of no known form is about."""
+"""What a calculation in signs is about whose form is its own."""
 THAT = "calculator: that"
 """What a calculation is about that leans on the one before."""
 
@@ -19,8 +19,6 @@ IN_WORDS, RANDOM_EXPRESSIONS = 0.6, 0.1
 """Shares of the calculations; the others are a form in a frame."""
 NUMBERS_IN_WORDS = 0.14
 """The share of the calculations in which some numbers may be written in words."""
-FEWEST_LINES = 2
-"""A form that fewer lines of the corpus have is none that can be told from words: it has no thought of its own."""
 
 SIGNS_BESIDE_NUMBERS = re.compile(r"[+*/^×÷√%(]|>\s*[-x]|[-x]\s*<|>[a-z]")
 SLOTS = "abcdef"
@@ -73,10 +71,8 @@ class Calculations:
         self.in_signs = [Calculation.of(phrase, form) for form, _, phrase in signs]
         self.in_words = [Calculation.of(phrase, form) for phrase, _, form in words]
         self.more = [Calculation.of(phrase, form) for phrase, _, form in more]
-        lines = Counter(known.thought for known in (*self.in_signs, *self.in_words))
-        self.forms = [thought for thought, count in lines.items() if count >= FEWEST_LINES]
+        self.forms = list(dict.fromkeys(known.thought for known in (*self.in_signs, *self.in_words)))
         """The thoughts of calculations of a known form."""
-        self._known = set(self.forms)
 
     def draw(self, rng: random.Random) -> Asked:
         """A calculation that stands alone."""
@@ -89,12 +85,12 @@ class Calculations:
             return Asked(frame.replace("<e>", loosely_written(expression, rng)), expression, CALCULATOR)
         known = rng.choice(self.in_signs)
         question = frame.replace("<e>", alternatives.sample(known.phrase, rng))
-        return Asked(*with_numbers(question, known.form, rng), self._thought(known))
+        return Asked(*with_numbers(question, known.form, rng), known.thought)
 
     def asked(self, known: Calculation, rng: random.Random) -> Asked:
         """One in words."""
         phrase = self._phrase(known, rng)
-        return Asked(*with_numbers(phrase, known.form, rng), self._thought(known))
+        return Asked(*with_numbers(phrase, known.form, rng), known.thought)
 
     def leaning(self, before: Asked, result: str, rng: random.Random) -> Asked:
         """More is done with what was calculated before, or with another number in place of one of its numbers.
@@ -121,9 +117,6 @@ class Calculations:
             if slot in phrase:
                 phrase = phrase.replace(slot, rng.choice(self.corpus.section(section)))
         return self.noise.framed([phrase], rng)
-
-    def _thought(self, known: Calculation) -> str:
-        return known.thought if known.thought in self._known else CALCULATOR
 
 
 def with_numbers(phrase: str, form: str, rng: random.Random) -> tuple[str, str]:
