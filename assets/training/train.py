@@ -83,13 +83,13 @@ class Plan:
 
 
 PLANS = (
-    Plan("namer", Namer, named, Diet(ASKING, drills=0.94), 30_000_000, 3e-3, 3072, LIGHT_VEIL, cycles=2, averaged=2),
+    Plan("namer", Namer, named, Diet(ASKING, drills=0.94), 28_000_000, 3e-3, 3072, LIGHT_VEIL, cycles=2, averaged=2),
     Plan(
         "writer",
         lambda tokenizer, answers: Writer(tokenizer),
         spoken,
         Diet(COPYING, drills=0.48, recitals=0.36, misled=0.1),
-        25_000_000,
+        22_000_000,
         4e-3,
         2048,
         cycles=2,
