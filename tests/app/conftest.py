@@ -45,6 +45,17 @@ class Rig:
     engine: FakeEngine
     clock: Clock
 
+    def __post_init__(self) -> None:
+        """Notices are gone after some seconds of real time, which pass on a busy machine: they are kept here."""
+        self._said = [notice.message for notice in self.app._notifications]
+        notify = self.app.notify
+
+        def kept(message: str, **options: Any) -> None:
+            self._said.append(message)
+            notify(message, **options)
+
+        self.app.notify = kept  # type: ignore[method-assign]
+
     @property
     def chat(self) -> ChatScreen:
         return self.app.chat
@@ -100,7 +111,8 @@ class Rig:
         return "\n".join("".join(s.text for s in strip).rstrip() for strip in lines)
 
     def notices(self) -> list[str]:
-        return [n.message for n in self.app._notifications]
+        """All that the app has said in notices so far."""
+        return list(self._said)
 
 
 def make_app(folder: Path, engine: FakeEngine, clock: Callable[[], float], names: tuple[str, ...] = ()) -> GlasschatApp:
