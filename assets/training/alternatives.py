@@ -82,6 +82,20 @@ def _sample(phrase: Phrase, rng: random.Random) -> str:
     return "".join(part if isinstance(part, str) else _sample(rng.choice(part.options), rng) for part in phrase.parts)
 
 
+def variants(text: str) -> list[str]:
+    """One phrase for each option, where the text is a single choice, and a single phrase where it is not."""
+    phrase = parse(text)
+    match phrase.parts:
+        case (Choice(options),):
+            return [tidy(_first(option)) for option in options]
+        case _:
+            return [tidy(_first(phrase))]
+
+
+def _first(phrase: Phrase) -> str:
+    return "".join(part if isinstance(part, str) else _first(part.options[0]) for part in phrase.parts)
+
+
 def tidy(text: str) -> str:
     """Collapse runs of blanks and drop a blank before punctuation."""
     return re.sub(r" +([?!.,;:])(?=\s|$)", r"\1", re.sub(r" {2,}", " ", text)).strip()

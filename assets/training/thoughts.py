@@ -10,13 +10,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+import alternatives
 from chat_format import Conversation, Message
 from corpus import Corpus
 
 OPEN, CLOSE = "<think>", "</think>"
 Answers = Sequence[tuple[str, str]]
 """Names of answers, and their texts."""
-LONGEST_WORDING = 40
+BEST_LENGTH, LONGEST_NAME, FEWEST_WORDS = 22, 36, 3
+TOO_LONG, TOO_SHORT, PERSONAL, NO_QUESTION = 30, 10, 8, 6
+"""What speaks against a wording as a name, in letters too many or too few."""
+BEGINNINGS = re.compile(r"^((and|so|but|ok|okay|hm|hmm|well|then|now|oh|ah|also),? )+")
+PERSONS = re.compile(r"\b(i|my|me|you|we|somebody|someone|please)\b")
+QUESTION = re.compile(r"(what|how|why|when|where|which|who|whose|is|are|does|do|can|could|should|will|would|if|must)\b")
 COPYING = "repeat"
 """What an answer is about that repeats words of the question."""
 
@@ -35,7 +41,7 @@ class ThoughtBook:
             for reason in intent.reasons:
                 self._add(f"{subject}: why", [reason])
             for follow_up in intent.follow_ups:
-                self._add(f"{subject}: {first_wording(follow_up.question)}", [follow_up.answer])
+                self._add(f"{subject}: {short_name(follow_up.question)}", [follow_up.answer])
         self.names += calculations
 
     @property
@@ -82,15 +88,21 @@ class ThoughtBook:
         return replace(conversation, messages=messages)
 
 
-def first_wording(question: str) -> str:
-    """A short name for a question with alternatives: the first of each, without its mark, cut at a word."""
-    text = question
-    while "{" in text:
-        text = re.sub(r"\{([^{}]*)\}", lambda choice: choice.group(1).split("|")[0], text)
-    text = re.sub(r"\s+", " ", text).strip().rstrip("?.! ").lower()
-    if len(text) > LONGEST_WORDING:
-        text = text[:LONGEST_WORDING].rsplit(" ", 1)[0]
-    return text
+def short_name(question: str) -> str:
+    """A name for a question with alternatives: a wording that is short, but not so short that it says nothing."""
+    names = [BEGINNINGS.sub("", wording.lower().rstrip("?.! ")) for wording in alternatives.variants(question)]
+    # Of two as good ones the earlier.
+    return min(names, key=_awkwardness)
+
+
+def _awkwardness(name: str) -> float:
+    return (
+        abs(len(name) - BEST_LENGTH)
+        + TOO_LONG * (len(name) > LONGEST_NAME)
+        + TOO_SHORT * (len(name.split()) < FEWEST_WORDS)
+        + PERSONAL * bool(PERSONS.search(name))
+        + NO_QUESTION * (not QUESTION.match(name))
+    )
 
 
 def without_thought(text: str) -> str:

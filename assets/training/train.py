@@ -83,7 +83,7 @@ class Plan:
 
 
 PLANS = (
-    Plan("namer", Namer, named, Diet(ASKING, drills=0.94), 28_000_000, 3e-3, 3072, LIGHT_VEIL, cycles=2, averaged=2),
+    Plan("namer", Namer, named, Diet(ASKING, drills=0.94), 42_000_000, 3e-3, 3072, LIGHT_VEIL, cycles=3, averaged=3),
     Plan(
         "writer",
         lambda tokenizer, answers: Writer(tokenizer),
