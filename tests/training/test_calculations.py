@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import random
 import re
+from contextlib import suppress
 
 import alternatives
 import corpus as corpus_files
 import pytest
-from arithmetic import in_words, value_of
+from arithmetic import ExpressionError, in_words, value_of
 from calculations import NUMBER, SLOT, THAT, Asked, Calculation, Calculations
 from hypothesis import given
 from hypothesis import strategies as st
 from noise import QuestionNoise
 
+CORPUS = corpus_files.load(corpus_files.CORPUS_FOLDER)
+
 
 @pytest.fixture(scope="module")
 def calculations() -> Calculations:
-    return Calculations(corpus_files.load(corpus_files.CORPUS_FOLDER), QuestionNoise(0.6))
+    return Calculations(CORPUS, QuestionNoise(0.6))
 
 
 def numbers(text: str) -> set[str]:
@@ -32,12 +35,32 @@ def test_every_calculation_of_the_corpus_has_a_value_and_all_its_numbers_in_ever
         form = SLOT.sub(lambda slot: str(ord(slot[1]) - 90), known.form).replace("<r>", "12")
         assert value_of(form) == value_of(form), known
         for _ in range(5):
-            assert set(SLOT.findall(alternatives.sample(known.phrase, rng))) == set(SLOT.findall(known.form)), known
+            told = SLOT.findall(alternatives.sample(known.phrase, rng))
+            assert set(told) == set(SLOT.findall(known.form)), known
+            assert sorted(set(told)) == list(dict.fromkeys(told)), known
 
 
-def test_numbers_are_named_in_the_order_in_which_they_come() -> None:
-    taken = Calculation.of("take <b> {from|off} <a>", "<a> - <b>")
-    assert taken == Calculation("take <a> {from|off} <b>", "<b> - <a>")
+@pytest.mark.parametrize(
+    ("phrase", "form", "thought"),
+    [
+        ("take <b> from <a>", "<a> - <b>", "calculator: b - a"),
+        ("a <c>% tip on <a>", "<c> / 100 * <a>", "calculator: a / 100 * b"),
+        ("<a> and <a> again", "<a> + <a>", "calculator: a + a"),
+        ("take <b> {from|off} <a>", "<a> - <b>", "calculator: b - a"),
+    ],
+)
+def test_numbers_are_named_in_the_order_in_which_they_come(phrase: str, form: str, thought: str) -> None:
+    assert Calculation.of(phrase, form).thought == thought
+
+
+@given(st.integers(0, 10**6))
+def test_a_question_holds_the_numbers_of_its_expression(seed: int) -> None:
+    asked = Calculations(CORPUS, QuestionNoise(0)).draw(random.Random(seed))
+    assert asked.thought.startswith("calculator")
+    with suppress(ExpressionError):  # what is divided by zero, say, has no value
+        assert isinstance(value_of(asked.expression), float)
+    assert "<" not in asked.expression
+    assert not SLOT.search(asked.question)
 
 
 def test_what_a_call_computes_with_stands_in_the_question_or_belongs_to_its_form(
