@@ -6,9 +6,10 @@ expression that matches every one of them is built.
 
 import random
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,19 @@ def variants(text: str) -> list[str]:
 
 def _first(phrase: Phrase) -> str:
     return "".join(part if isinstance(part, str) else _first(part.options[0]) for part in phrase.parts)
+
+
+def every(text: str) -> Iterator[str]:
+    """All phrases that the alternatives make; some may be the same."""
+    return map(tidy, _every(parse(text)))
+
+
+def _every(phrase: Phrase) -> Iterator[str]:
+    parts = (
+        [part] if isinstance(part, str) else [text for option in part.options for text in _every(option)]
+        for part in phrase.parts
+    )
+    return map("".join, product(*parts))
 
 
 def tidy(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import alternatives
-from calculations import CALCULATOR, THAT
+from asked_kinds import AskedKinds
 from chat_format import DEMO_TOOLS, ENGINE_TOOLS, FILE_TOOLS, Conversation, Message, assistant, until_last_call, user
 from corpus import Corpus, FollowUp, Intent, chosen_by_hash
 from descriptions import Describer
@@ -76,6 +76,14 @@ SEARCHED_BEFORE = 0.1
 # The share of drills with another exchange before them (and of those, with one more).
 BEFORE_DRILLS = 0.2
 
+# The share of the follow-ups of a kind that are asked in words of the kind, and how much oftener they are drawn for it.
+ASKED_BY_KIND = 0.45
+RICHER_BY_KIND = 1.5
+
+# The share of the drilled follow-ups that something is said before, and small talk that says that one has heard.
+MEANWHILE = 0.2
+HEARD = ("thanks", "ok", "wow", "lol", "compliment")
+
 TURNS = {1: 0.54, 2: 0.27, 3: 0.13, 4: 0.06}
 
 OUT_OF_SCOPE = "out_of_scope"
@@ -106,8 +114,6 @@ class ConversationSampler:
         self.tools = ToolTasks(corpus, self.noise)
         self.files = FileTasks(corpus, self.noise, self.tools)
         self.thoughts = ThoughtBook(corpus, (*TOOL_SUBJECTS, *FILE_SUBJECTS), self.tools.calculations.forms)
-        self.calculations = [CALCULATOR, THAT, *self.tools.calculations.forms]
-        """The names of all calls of the calculator."""
         self.held_out_share = held_out_share
         self.known = [i for i in corpus.intents.values() if i.key != OUT_OF_SCOPE]
         self.refusal = corpus.intents.get(OUT_OF_SCOPE)
@@ -116,7 +122,11 @@ class ConversationSampler:
         self.refused_frames = [question for question in refused if "<x>" in question]
         self.drill_weights = [float(sum(drill_ways(intent).values())) for intent in self.known]
         self.follow_ups = [(intent, follow_up) for intent in self.known for follow_up in intent.follow_ups]
-        self.follow_up_weights = [richness(follow_up.question) for _, follow_up in self.follow_ups]
+        self.asked_kinds = AskedKinds(corpus)
+        self.follow_up_weights = [
+            richness(follow_up.question) * (RICHER_BY_KIND if self.asked_kinds.has(follow_up) else 1)
+            for _, follow_up in self.follow_ups
+        ]
         self.named = [intent for intent in self.known if intent.named]
         self.describer = Describer(corpus.frames.get("describe", []))
         self.recitals = self.thoughts.answers()
@@ -203,6 +213,8 @@ class ConversationSampler:
         else:
             intent = rng.choices(self.known, self.drill_weights)[0]
         begin = [user(self.question(intent, rng)), self._begun(self._leaned_on(intent, rng), rng)]
+        if rng.random() < MEANWHILE:
+            begin += self._meanwhile(intent, rng)
         if follow_up:
             asked, reply = self.follow_up_question(intent, follow_up, rng), follow_up.answer
         elif intent.reasons and kind < 0.9:
@@ -211,6 +223,17 @@ class ConversationSampler:
             other = rng.choice(self.named)
             asked, reply = self.switch_question(other, rng), rng.choice(other.answers)
         return [*begin, user(asked), assistant(reply)]
+
+    def _meanwhile(self, intent: Intent, rng: random.Random) -> list[Message]:
+        """Between an answer and a question that leans on it: another such question, or "thanks, I see"."""
+        heard = [known for known in self.known if known.key in HEARD]
+        if heard and (not intent.follow_ups or rng.random() < 0.4):
+            said = rng.choice(heard)
+            return [user(self.question(said, rng)), self._begun(rng.choice(said.answers), rng)]
+        if not intent.follow_ups:
+            return []
+        follow_up = rng.choice(intent.follow_ups)
+        return [user(self.follow_up_question(intent, follow_up, rng)), self._begun(follow_up.answer, rng)]
 
     @staticmethod
     def _leaned_on(intent: Intent, rng: random.Random) -> str:
@@ -335,12 +358,17 @@ class ConversationSampler:
 
     def follow_up_question(self, intent: Intent, follow_up: FollowUp, rng: random.Random) -> str:
         """A specific follow-up in a wording that is not held out."""
-        question = alternatives.sample(follow_up.question, rng)
+        question = self._asked(follow_up, rng)
         for _ in range(20):
             if not follow_up_held_out(intent.key, question, self.held_out_share):
                 break
-            question = alternatives.sample(follow_up.question, rng)
+            question = self._asked(follow_up, rng)
         return self.noise.apply(question, rng, 0.6, polite=False)
+
+    def _asked(self, follow_up: FollowUp, rng: random.Random) -> str:
+        """In one of its own wordings, or those of its kind."""
+        of_kind = self.asked_kinds.wording(follow_up, rng) if rng.random() < ASKED_BY_KIND else None
+        return of_kind or alternatives.sample(follow_up.question, rng)
 
     def _frame(self, section: str, rng: random.Random) -> str:
         return self._line(self.corpus.section(section), rng)
