@@ -62,7 +62,7 @@ def assemble(namer: Namer, writer: Writer, tokenizer: Tokenizer, examples: Seque
     body.norm.weight[OF_WRITER] = writer.model.model.norm.weight * _share_of_mean()
 
     first = namer.first
-    model.lm_head.weight[:first, OF_WRITER] = writer.model.lm_head.weight
+    model.lm_head.weight[:first, OF_WRITER] = writer.head()
     model.lm_head.weight[first:, CHOICE] = namer.head()
     divisor = torch.cat([_divisors(model, example) for example in examples[:DIVISORS]]).mean()
     body.norm.weight[CHOICE] = namer.choice_gain * naming.CHOICE_VOLUME * divisor

@@ -3,17 +3,20 @@
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize, softplus
+from torch.nn.functional import cross_entropy, linear, normalize, softplus
 from transformers import Qwen2ForCausalLM
 
 import model as models
 from batches import Batch
+from copying_heads import set_copying_heads
 from learner import Learner, Losses
 from tokenizer import first_thought
 
 WRITER_SHAPE = models.Shape(hidden=128, layers=4, heads=6, kv_heads=2, feed_forward=768)
 LOUDNESS = 2.0
 """The length of the rows of the embedding. They are all of the same length, as `assembly.py` needs it."""
+SAID_AS_READ = 0.25
+"""What the head has of the embedding, besides rows of its own: so what is copied is said, however rare the token."""
 MARGIN = 8.0
 """How far the gate is to be above or below zero."""
 
@@ -27,11 +30,16 @@ class Writer(Learner):
         self.model = models.build(WRITER_SHAPE, tokenizer, tied=False)
         self.model.lm_head = torch.nn.Linear(WRITER_SHAPE.hidden, self.first_thought, bias=False)
         torch.nn.init.normal_(self.model.lm_head.weight, std=models.EMBEDDING_DEVIATION)
+        set_copying_heads(self.model)
         self.gate = torch.nn.Parameter(torch.zeros(1, WRITER_SHAPE.hidden))
 
     def embedding(self) -> Tensor:
         """[tokens, hidden], rows of length `LOUDNESS`."""
         return normalize(self.model.model.embed_tokens.weight) * LOUDNESS
+
+    def head(self) -> Tensor:
+        """[tokens of text, hidden]."""
+        return self.model.lm_head.weight + SAID_AS_READ * self.embedding()[: self.first_thought]
 
     def states(self, inputs: Tensor) -> Tensor:
         """The stream after the last norm [rows, length, hidden], from token ids [rows, length]."""
@@ -42,7 +50,7 @@ class Writer(Learner):
         """Cross entropy of the text, and how far the gate is from telling thoughts from text."""
         with torch.autocast(batch.inputs.device.type, dtype=torch.bfloat16):
             states = self.states(batch.inputs).flatten(0, 1)
-            logits = self.model.lm_head(states[batch.places])
+            logits = linear(states[batch.places], self.head())
         is_text = (batch.targets < self.first_thought) & (batch.weights > 0)
         by_token = cross_entropy(logits.float(), batch.targets.clamp(max=self.first_thought - 1), reduction="none")
         writing = by_token[is_text].mean()

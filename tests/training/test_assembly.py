@@ -50,7 +50,7 @@ def demo(learners: Any, tokenizer: Tokenizer, inputs: torch.Tensor, start: int) 
 @torch.no_grad()
 def test_text_is_written_as_the_writer_alone_writes_it(learners: Any, demo: Any, inputs: torch.Tensor) -> None:
     namer, writer = learners
-    alone = writer.model.lm_head(writer.states(inputs)).log_softmax(-1)
+    alone = (writer.states(inputs) @ writer.head().T).log_softmax(-1)
     together = demo(inputs).logits[..., : namer.first].log_softmax(-1)
     assert torch.allclose(together, alone, atol=2e-3 * float(alone.abs().max()))
 

@@ -1,0 +1,60 @@
+"""The writer begins with heads that can copy: they find what stood before, and what came after it last time."""
+
+from __future__ import annotations
+
+import model as models
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from torch import Tensor
+from writing import Writer
+
+
+@pytest.fixture(scope="module")
+def untrained(tokenizer: Tokenizer) -> Writer:
+    torch.manual_seed(3)
+    return Writer(tokenizer).eval()
+
+
+def first_heads(writer: Writer, tokens: list[int]) -> tuple[Tensor, Tensor]:
+    """Of the first two layers, where head 0 looks at each place."""
+    with torch.no_grad():
+        embedded = writer.embedding()[torch.tensor([tokens])]
+        first, second, *_ = writer.model.model(inputs_embeds=embedded, output_attentions=True).attentions
+    return first[0, 0].argmax(-1), second[0, 0].argmax(-1)
+
+
+@given(tokens=st.lists(st.integers(0, 4000), min_size=3, max_size=120))
+@settings(max_examples=20)
+def test_the_first_layer_looks_one_place_back(untrained: Writer, tokens: list[int]) -> None:
+    before, _ = first_heads(untrained, tokens)
+    assert before.tolist()[1:] == list(range(len(tokens) - 1))
+
+
+@given(
+    told=st.lists(st.integers(0, 4000), min_size=4, max_size=30, unique=True),
+    between=st.lists(st.integers(4001, 4080), max_size=40),
+)
+@settings(max_examples=20)
+def test_the_second_layer_finds_what_came_next_when_the_same_was_said_before(
+    untrained: Writer, told: list[int], between: list[int]
+) -> None:
+    begin = 4081  # before the first place there is none, and it would keep itself
+    _, next_ones = first_heads(untrained, [begin, *told, *between, *told[:-1]])
+    again = 1 + len(told) + len(between)
+    found = next_ones.tolist()[again:]
+    right = sum(place == now + 2 for now, place in enumerate(found))
+    assert right >= 0.8 * len(found)
+
+
+def test_a_token_is_said_in_the_direction_in_which_it_is_read(untrained: Writer) -> None:
+    likeness = untrained.head() @ untrained.embedding()[: untrained.first_thought].T
+    assert torch.equal(likeness.argmax(-1), torch.arange(untrained.first_thought))
+
+
+def test_the_other_heads_are_as_random_as_before(untrained: Writer) -> None:
+    for layer in untrained.model.model.layers[2:]:
+        assert not layer.self_attn.o_proj.weight.any()
+    assert not untrained.model.model.layers[0].self_attn.o_proj.weight[:, models.HEAD_SIZE :].any()
