@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from conversations import ConversationSampler, Mixture
-from thoughts import CLOSE, OPEN
 from tokenizer import ConversationEncoder, Example
 
 POOL = 2048
@@ -33,8 +32,6 @@ class Diet:
     recitals: float = 0.0
     cut_drills: float = 0.0
     """Of the drills that copy nothing, those that end early in their answer."""
-    misled: float = 0.0
-    """Of the calculations, those whose thought names the form of any other."""
     cut_conversations: float = 0.0
 
 
@@ -86,12 +83,7 @@ def endless_batches(draw: Examples, rng: random.Random, batch_tokens: int) -> It
 def spoken(sampler: ConversationSampler, encoder: ConversationEncoder, diet: Diet) -> Examples:
     """Drills, answers to be known by heart, and whole conversations; all are learned word by word."""
 
-    calculations = [encoder.plain.token_to_id(f"{OPEN}{name}{CLOSE}") for name in sampler.calculations]
-
     def draw(rng: random.Random) -> Example:
-        return drawn(rng).misled(calculations, diet.misled, rng)
-
-    def drawn(rng: random.Random) -> Example:
         kind = rng.random()
         if kind < diet.drills:
             drill = sampler.drill(rng, diet.mixture)

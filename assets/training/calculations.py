@@ -14,6 +14,10 @@ CALCULATOR = "calculator"
 """What a calculation in signs is about whose form is its own."""
 THAT = "calculator: that"
 """What a calculation is about that leans on the one before."""
+ANOTHER = "calculator: another form"
+"""What a calculation in words is about whose form is a rare one."""
+FEWEST_LINES = 3
+"""So many lines make a form one to be named. Of rarer ones too little is seen to choose them."""
 
 IN_WORDS, RANDOM_EXPRESSIONS = 0.6, 0.1
 """Shares of the calculations; the others are a form in a frame."""
@@ -23,6 +27,12 @@ NUMBERS_IN_WORDS = 0.14
 SIGNS_BESIDE_NUMBERS = re.compile(r"[+*/^×÷√%(]|>\s*[-x]|[-x]\s*<|>[a-z]")
 SLOTS = "abcdef"
 SLOT = re.compile(rf"<([{SLOTS}])>")
+LISTS = (
+    (re.compile(r"<a>( \+ <[b-f]>){2,}"), "a + b + ..."),
+    (re.compile(r"\(<a>( \+ <[b-f]>)+\) / [2-6]"), "(a + b + ...) / n"),
+    (re.compile(r"<a>( - <[b-f]>){2,}"), "a - b - ..."),
+)
+"""Forms of any number of numbers, and their one name: how many there are is seen when they are written."""
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -45,7 +55,8 @@ class Calculation:
     @property
     def thought(self) -> str:
         """Such as `calculator: a * b`."""
-        return f"{CALCULATOR}: {SLOT.sub(lambda slot: slot[1], self.form)}"
+        name = next((name for form, name in LISTS if form.fullmatch(self.form)), self.form)
+        return f"{CALCULATOR}: {SLOT.sub(lambda slot: slot[1], name)}"
 
 
 @dataclass(frozen=True)
@@ -71,8 +82,10 @@ class Calculations:
         self.in_signs = [Calculation.of(phrase, form) for form, _, phrase in signs]
         self.in_words = [Calculation.of(phrase, form) for phrase, _, form in words]
         self.more = [Calculation.of(phrase, form) for phrase, _, form in more]
-        self.forms = list(dict.fromkeys(known.thought for known in (*self.in_signs, *self.in_words)))
-        """The thoughts of calculations of a known form."""
+        lines = Counter(known.thought for known in (*self.in_signs, *self.in_words))
+        self.forms = [*(thought for thought, count in lines.items() if count >= FEWEST_LINES), ANOTHER]
+        """The thoughts of calculations in words."""
+        self._named = frozenset(self.forms)
 
     def draw(self, rng: random.Random) -> Asked:
         """A calculation that stands alone."""
@@ -85,12 +98,16 @@ class Calculations:
             return Asked(frame.replace("<e>", loosely_written(expression, rng)), expression, CALCULATOR)
         known = rng.choice(self.in_signs)
         question = frame.replace("<e>", alternatives.sample(known.phrase, rng))
-        return Asked(*with_numbers(question, known.form, rng), known.thought)
+        return Asked(*with_numbers(question, known.form, rng), self.thought(known))
+
+    def thought(self, known: Calculation) -> str:
+        """Of its call."""
+        return known.thought if known.thought in self._named else ANOTHER
 
     def asked(self, known: Calculation, rng: random.Random) -> Asked:
         """One in words."""
         phrase = self._phrase(known, rng)
-        return Asked(*with_numbers(phrase, known.form, rng), known.thought)
+        return Asked(*with_numbers(phrase, known.form, rng), self.thought(known))
 
     def leaning(self, before: Asked, result: str, rng: random.Random) -> Asked:
         """More is done with what was calculated before, or with another number in place of one of its numbers.

@@ -5,7 +5,6 @@ import random
 import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -169,14 +168,6 @@ class Example:
         """The same, but thoughts are not to be learned: nothing before them tells which they are."""
         given = {place + 1 for place in self.starts}
         return replace(self, learned=[learned and place not in given for place, learned in enumerate(self.learned)])
-
-    def misled(self, thoughts: Sequence[int], share: float, rng: random.Random) -> "Example":
-        """Of the answers with one of these thoughts, that share with any other of them."""
-        ids = list(self.ids)
-        for place in self.starts:
-            if ids[place + 1] in thoughts and rng.random() < share:
-                ids[place + 1] = rng.choice(thoughts)
-        return replace(self, ids=ids)
 
     def cut(self, length: int) -> "Example":
         """The first tokens alone."""

@@ -47,6 +47,19 @@ SUBJECTS = (
 SENTENCE_END = re.compile(r"(?<=[.!?]) +")
 
 
+WORD = re.compile(r"[A-Za-z]{2,}(?:['-][A-Za-z]+)*")
+
+
+def words_of(corpus: Corpus) -> list[str]:
+    """Every word of the answers, once, as it is written there."""
+    texts = (
+        text
+        for intent in corpus.intents.values()
+        for text in (*intent.answers, *intent.reasons, *(follow_up.answer for follow_up in intent.follow_ups))
+    )
+    return list(dict.fromkeys(word for text in texts for word in WORD.findall(text)))
+
+
 def first_sentence(result: str) -> str:
     """Of what a search found, without the heading above it."""
     text = result.partition("\n\n")[0].rpartition("\n")[2]
@@ -60,6 +73,7 @@ class ToolTasks:
         self.corpus = corpus
         self.noise = noise
         self.names = [alias for intent in corpus.intents.values() for alias in intent.aliases]
+        self.words = words_of(corpus)
         self.calculations = Calculations(corpus, noise)
         self.sentences = [
             sentence
@@ -163,23 +177,41 @@ class ToolTasks:
         ]
 
     def search_term(self, rng: random.Random) -> str:
-        """Something to search for: known names, plain words, words that mean nothing, subjects."""
+        """Something to search for: known names, subjects, and above all words of any kind, so that no word is new to
+        the heads that copy."""
         kind = rng.random()
-        if kind < 0.3 and self.names:
+        if kind < 0.2 and self.names:
             return rng.choice(self.names)
-        if kind < 0.42:
-            return f"{rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}"
-        if kind < 0.54:
-            return f"{rng.choice(NOUNS)} {rng.choice(NOUNS)}"
-        if kind < 0.64 and self.corpus.subjects:
+        if kind < 0.3:
+            return f"{rng.choice([*ADJECTIVES, *NOUNS])} {rng.choice(NOUNS)}"
+        if kind < 0.36 and self.corpus.subjects:
             return rng.choice(self.corpus.subjects)
-        if kind < 0.78:
-            return pseudo_word(rng) if rng.random() < 0.6 else f"{pseudo_word(rng).capitalize()} {pseudo_word(rng)}"
-        if kind < 0.86:
-            return f"{rng.choice(NOUNS)}_{rng.choice(NOUNS)}" if rng.random() < 0.6 else f"--{rng.choice(NOUNS)}"
-        if kind < 0.93:
-            return f"{pseudo_word(rng)} {rng.choice(NOUNS)}"
-        return f"{rng.choice(NOUNS)} {rng.randint(1, 99)}"
+        if kind < 0.76:
+            return " ".join(self._any_word(rng) for _ in range(rng.choice([1, 1, 1, 2, 2, 3])))
+        if kind < 0.84:
+            return " ".join(pseudo_word(rng) for _ in range(rng.choice([1, 1, 2])))
+        if kind < 0.95:
+            return self._identifier(rng)
+        return f"{self._any_word(rng)} {rng.randint(1, 99)}"
+
+    def _any_word(self, rng: random.Random) -> str:
+        """One of all words of the corpus, common and rare ones alike, or of none; now and then in capitals."""
+        word = rng.choice(self.words) if rng.random() < 0.85 else pseudo_word(rng)
+        if rng.random() < 0.12:
+            return word.capitalize()
+        return word.upper() if rng.random() < 0.04 else word
+
+    def _identifier(self, rng: random.Random) -> str:
+        """Several words as one: an option, a name of a program, of a variable, with a hyphen."""
+        words = [rng.choice([rng.choice(NOUNS), rng.choice(self.words)]) for _ in range(rng.choice([1, 2, 2, 3]))]
+        kind = rng.random()
+        if kind < 0.35:
+            return "_".join(words)
+        if kind < 0.55:
+            return "--" + "-".join(words)
+        if kind < 0.75:
+            return "_".join(words).upper()
+        return "-".join(words) if kind < 0.9 else "".join(word.capitalize() for word in words)
 
     def fact(self, rng: random.Random) -> str:
         """A random sentence that a search could return."""

@@ -50,16 +50,16 @@ Draw = Callable[[ConversationSampler, ConversationEncoder, Diet], Examples]
 
 NO_VEIL, LIGHT_VEIL = Veil(), Veil(0.4, 0.18)
 ASKING = {
-    "knowledge": 0.36,
-    "follow_up": 0.34,
-    "calculator": 0.13,
+    "knowledge": 0.34,
+    "follow_up": 0.31,
+    "calculator": 0.18,
     "clock": 0.015,
     "search": 0.03,
     "files": 0.03,
     "copy": 0.005,
     "out_of_scope": 0.09,
 }
-COPYING = {"copy": 0.18, "calculator": 0.4, "search": 0.2, "files": 0.18, "clock": 0.04}
+COPYING = {"copy": 0.16, "calculator": 0.4, "search": 0.24, "files": 0.16, "clock": 0.04}
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,13 @@ class Plan:
 
 
 PLANS = (
-    Plan("namer", Namer, named, Diet(ASKING, drills=0.94), 42_000_000, 3e-3, 3072, LIGHT_VEIL, cycles=3, averaged=3),
+    Plan("namer", Namer, named, Diet(ASKING, drills=0.94), 54_000_000, 3e-3, 3072, LIGHT_VEIL, cycles=3, averaged=3),
     Plan(
         "writer",
         lambda tokenizer, answers: Writer(tokenizer),
         spoken,
-        Diet(COPYING, drills=0.48, recitals=0.36, misled=0.1),
-        22_000_000,
+        Diet(COPYING, drills=0.48, recitals=0.36),
+        30_000_000,
         4e-3,
         2048,
         cycles=2,

@@ -36,7 +36,7 @@ def test_every_calculation_of_the_corpus_has_a_value_and_all_its_numbers_in_ever
         assert value_of(form) == value_of(form), known
         for _ in range(5):
             told = SLOT.findall(alternatives.sample(known.phrase, rng))
-            assert set(told) == set(SLOT.findall(known.form)), known
+            assert set(told) >= set(SLOT.findall(known.form)), known
             assert sorted(set(told)) == list(dict.fromkeys(told)), known
 
 
@@ -47,6 +47,10 @@ def test_every_calculation_of_the_corpus_has_a_value_and_all_its_numbers_in_ever
         ("a <c>% tip on <a>", "<c> / 100 * <a>", "calculator: a / 100 * b"),
         ("<a> and <a> again", "<a> + <a>", "calculator: a + a"),
         ("take <b> {from|off} <a>", "<a> - <b>", "calculator: b - a"),
+        ("<a>, <b> and <c> in all", "<a> + <b> + <c>", "calculator: a + b + ..."),
+        ("mean of <a> and <b>", "(<a> + <b>) / 2", "calculator: (a + b + ...) / n"),
+        ("<a> less <b> less <c>", "<a> - <b> - <c>", "calculator: a - b - ..."),
+        ("<a> and <b>, two for each", "(<a> + <b>) * 2", "calculator: (a + b) * 2"),
     ],
 )
 def test_numbers_are_named_in_the_order_in_which_they_come(phrase: str, form: str, thought: str) -> None:
