@@ -116,6 +116,8 @@ class ProducibleQuestions:
         self.lines = Phrasings(line for line in lines if "<x>" not in line)
         self.name_frames = Phrasings(line for line in lines if "<x>" in line)
         self.verb_frames = Phrasings(corpus.section("do"))
+        self.keys = {alternatives.squeeze(key) for intent in intents for key in intent.keys}
+        self.key_frames = Phrasings(corpus.section("key"))
         self.things = Phrasings(thing for intent in intents for thing in intent.things)
         self.thing_frames = Phrasings(corpus.section("thing"))
         self.prefixes = [alternatives.squeeze(prefix) for prefix in PREFIXES]
@@ -129,6 +131,7 @@ class ProducibleQuestions:
         return (
             self.lines.make(form)
             or any(name in self.names for name in self.name_frames.slot_texts(form))
+            or any(key in self.keys for key in self.key_frames.slot_texts(form))
             or any(self.verbs.make(verb) for verb in self.verb_frames.slot_texts(form))
             or any(self.things.make(thing) for thing in self.thing_frames.slot_texts(form))
         )

@@ -308,7 +308,7 @@ class ConversationSampler:
         return [user(self.noise.apply(question, rng, 0.4, polite=False)), assistant(answer)]
 
     def question(self, intent: Intent, rng: random.Random, way: str = "") -> str:
-        """A question for the answer of an intent: by name, in its own words, by a verb, or indirectly."""
+        """A question for the answer of an intent: by name, in its own words, by a verb, by its key, or indirectly."""
         way = way or self._choose_way(intent, rng)
         if way == "indirect":
             text = self._line(intent.indirect, rng)
@@ -318,6 +318,8 @@ class ConversationSampler:
             text = self._line(intent.questions, rng)
         elif way == "thing":
             text = self._frame("thing", rng).replace("<x>", self._line(intent.things, rng))
+        elif way == "key":
+            text = self._frame("key", rng).replace("<x>", rng.choice(intent.keys))
         elif way == "verb":
             text = self._frame("do", rng).replace("<v>", self._line(intent.verbs, rng))
         else:
@@ -329,6 +331,7 @@ class ConversationSampler:
             "indirect": 0.4 if intent.indirect else 0,
             "thing": 0.3 if intent.things else 0,
             "description": 0.14 if self.describer.can_describe(intent) else 0,
+            "key": 0.15 if intent.keys else 0,
             "verb": 0.4 if intent.verbs else 0,
             "question": min(0.4, 0.07 * len(intent.questions)) if intent.named else 0.4,
             "name": 0.4 if intent.named else 0,
@@ -423,6 +426,7 @@ def drill_ways(intent: Intent) -> dict[str, float]:
         "indirect": boost * sum(map(richness, intent.indirect)),
         "thing": sum(map(richness, intent.things)),
         "verb": sum(map(richness, intent.verbs)),
+        "key": 10 if intent.keys else 0,
         "name": 5 + 1.5 * len(intent.aliases) if intent.named else 0,
         "why": 20 if intent.named and intent.reasons else 0,
         "description": 3,

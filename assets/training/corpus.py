@@ -12,7 +12,7 @@ import alternatives
 
 CORPUS_FOLDER = Path(__file__).resolve().parent / "corpus"
 SUBJECTS_FILE = "subjects.lst"
-LINE_TAGS = "qdvnawf"
+LINE_TAGS = "qdvnkawf"
 
 
 class CorpusError(ValueError):
@@ -39,6 +39,8 @@ class Intent:
     indirect: list[str] = field(default_factory=list)
     verbs: list[str] = field(default_factory=list)
     things: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    """Those of the keyboard that do it."""
     answers: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     follow_ups: list[FollowUp] = field(default_factory=list)
@@ -151,6 +153,8 @@ class _Reader:
             intent.verbs += [self._phrase(verb) for verb in split_outside_braces(rest)]
         elif tag == "n":
             intent.things += [self._phrase(thing) for thing in split_outside_braces(rest)]
+        elif tag == "k":
+            intent.keys += [key.strip() for key in rest.split(";")]
         elif tag == "a":
             intent.answers.append(_unescape(rest))
         elif tag == "w":
