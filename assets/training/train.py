@@ -11,8 +11,9 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -50,14 +51,14 @@ Draw = Callable[[ConversationSampler, ConversationEncoder, Diet], Examples]
 
 NO_VEIL, LIGHT_VEIL = Veil(), Veil(0.4, 0.18)
 ASKING = {
-    "knowledge": 0.34,
-    "follow_up": 0.31,
-    "calculator": 0.18,
-    "clock": 0.015,
-    "search": 0.03,
-    "files": 0.03,
+    "knowledge": 0.3,
+    "follow_up": 0.41,
+    "calculator": 0.15,
+    "clock": 0.01,
+    "search": 0.02,
+    "files": 0.025,
     "copy": 0.005,
-    "out_of_scope": 0.09,
+    "out_of_scope": 0.08,
 }
 COPYING = {"copy": 0.16, "calculator": 0.4, "search": 0.24, "files": 0.16, "clock": 0.04}
 
@@ -70,36 +71,53 @@ class Plan:
     build: Callable[[Tokenizer, Answers], Learner]
     draw: Draw
     diet: Diet
-    tokens: int
+    cycles: Sequence[int]
+    """In each the learning rate rises and falls, after the first time half as high: how many tokens they take."""
     learning_rate: float
     batch_tokens: int
     veil: Veil = NO_VEIL
     noise: float = 0.6
-    cycles: int = 1
-    """So many times the learning rate rises and falls, after the first time half as high."""
     averaged: int = 1
     """The weights are the mean of those at the ends of so many last cycles (Izmailov et al. 2018): such a mean holds
-    for more unseen wordings than any of them."""
+    for more unseen wordings than any of them. Only ends that lie close together have one that is any good."""
+
+    @property
+    def tokens(self) -> int:
+        """All that it meets."""
+        return sum(self.cycles)
+
+    def scaled(self, factor: float) -> "Plan":
+        """The same with more tokens, or fewer."""
+        return replace(self, cycles=[int(factor * tokens) for tokens in self.cycles])
 
 
 PLANS = (
-    Plan("namer", Namer, named, Diet(ASKING, drills=0.94), 54_000_000, 3e-3, 3072, LIGHT_VEIL, cycles=3, averaged=3),
+    Plan(
+        "namer",
+        Namer,
+        named,
+        Diet(ASKING, drills=0.94),
+        [18_000_000] * 4 + [4_000_000] * 2,
+        3e-3,
+        3072,
+        LIGHT_VEIL,
+        averaged=3,
+    ),
     Plan(
         "writer",
         lambda tokenizer, answers: Writer(tokenizer),
         spoken,
         Diet(COPYING, drills=0.48, recitals=0.36),
-        30_000_000,
+        [18_000_000] * 2,
         4e-3,
         2048,
-        cycles=2,
     ),
     Plan(
         "draft",
         lambda tokenizer, answers: Plain(models.DRAFT_SHAPE, tokenizer),
         spoken,
         Diet(DRILL_MIXTURE, drills=0.5, recitals=0.2, cut_drills=0.9, cut_conversations=0.6),
-        6_000_000,
+        [6_000_000],
         6e-3,
         2048,
     ),
@@ -179,7 +197,7 @@ class Trainer:
     @property
     def cycle(self) -> int:
         """The number of cycles that have ended."""
-        return self.plan.cycles * self.tokens // self.plan.tokens
+        return sum(end <= self.tokens for end in accumulate(self.plan.cycles))
 
     def _learn(self, batch: Batch) -> Losses:
         """One optimizer step."""
@@ -195,7 +213,8 @@ class Trainer:
 
     def _set_learning_rate(self) -> float:
         """In each cycle a linear warm-up, then a cosine down to a small rest."""
-        done = self.plan.cycles * self.tokens / self.plan.tokens - self.cycle
+        cycles = self.plan.cycles
+        done = (self.tokens - sum(cycles[: self.cycle])) / cycles[self.cycle]
         if done < WARM_UP_SHARE:
             share = max(done, 1e-3) / WARM_UP_SHARE
         else:
@@ -309,7 +328,7 @@ def main() -> None:
     tokenizer = prepare_tokenizer(arguments, sampler)
     check_format(arguments.runs / "tokenizer", sampler)
     learned = {
-        plan.name: train(replace(plan, tokens=int(plan.tokens * arguments.scale)), arguments, sampler, tokenizer)
+        plan.name: train(plan.scaled(arguments.scale), arguments, sampler, tokenizer)
         for plan in PLANS
         if arguments.only in (None, plan.name)
     }
