@@ -18,12 +18,16 @@ MOST_WORDINGS = 20_000
 """A follow-up with more of them is not looked through."""
 
 
+def sections(corpus: Corpus) -> list[str]:
+    """Those with the wordings of a kind."""
+    return [name for name in corpus.frames if name.startswith(SECTION)]
+
+
 class AskedKinds:
     """Finds the follow-ups of each kind, and draws wordings for them."""
 
     def __init__(self, corpus: Corpus) -> None:
-        self.sections = [name for name in corpus.frames if name.startswith(SECTION)]
-        self.lines = {name.removeprefix(SECTION): corpus.section(name) for name in self.sections}
+        self.lines = {name.removeprefix(SECTION): corpus.section(name) for name in sections(corpus)}
         plain = {
             kind: {alternatives.squeeze(line) for line in lines if alternatives.count(line) == 1}
             for kind, lines in self.lines.items()

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import alternatives
+import asked_kinds
 import grading
-from asked_kinds import AskedKinds
 from chat_format import Conversation, Message, assistant, prompt_text, user
 from corpus import Corpus
 from noise import PREFIXES, SUFFIXES
@@ -111,7 +111,7 @@ class ProducibleQuestions:
         self.verbs = Phrasings(verb for intent in intents for verb in intent.verbs)
         lines = [q for intent in intents for q in (*intent.questions, *intent.indirect)]
         lines += [follow_up.question for intent in intents for follow_up in intent.follow_ups]
-        for section in (*NAME_SECTIONS, *AskedKinds(corpus).sections):
+        for section in (*NAME_SECTIONS, *asked_kinds.sections(corpus)):
             lines += corpus.section(section)
         self.lines = Phrasings(line for line in lines if "<x>" not in line)
         self.name_frames = Phrasings(line for line in lines if "<x>" in line)

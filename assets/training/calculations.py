@@ -85,7 +85,6 @@ class Calculations:
         lines = Counter(known.thought for known in (*self.in_signs, *self.in_words))
         self.forms = [*(thought for thought, count in lines.items() if count >= FEWEST_LINES), ANOTHER]
         """The thoughts of calculations in words."""
-        self._named = frozenset(self.forms)
 
     def draw(self, rng: random.Random) -> Asked:
         """A calculation that stands alone."""
@@ -102,7 +101,7 @@ class Calculations:
 
     def thought(self, known: Calculation) -> str:
         """Of its call."""
-        return known.thought if known.thought in self._named else ANOTHER
+        return known.thought if known.thought in self.forms else ANOTHER
 
     def asked(self, known: Calculation, rng: random.Random) -> Asked:
         """One in words."""

@@ -128,6 +128,7 @@ class ConversationSampler:
             for _, follow_up in self.follow_ups
         ]
         self.named = [intent for intent in self.known if intent.named]
+        self.heard = [intent for intent in self.known if intent.key in HEARD]
         self.describer = Describer(corpus.frames.get("describe", []))
         self.recitals = self.thoughts.answers()
         self.weights = [intent_weight(intent) for intent in self.known]
@@ -226,9 +227,8 @@ class ConversationSampler:
 
     def _meanwhile(self, intent: Intent, rng: random.Random) -> list[Message]:
         """Between an answer and a question that leans on it: another such question, or "thanks, I see"."""
-        heard = [known for known in self.known if known.key in HEARD]
-        if heard and (not intent.follow_ups or rng.random() < 0.4):
-            said = rng.choice(heard)
+        if self.heard and (not intent.follow_ups or rng.random() < 0.4):
+            said = rng.choice(self.heard)
             return [user(self.question(said, rng)), self._begun(rng.choice(said.answers), rng)]
         if not intent.follow_ups:
             return []

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
-from model import HEAD_SIZE, ROPE_THETA
+from model import HEAD_SIZE
+from rotation import rotations
 
 MATCHED = 40
 """By so many places of the stream tokens are compared."""
@@ -31,10 +32,10 @@ def set_copying_heads(model: Qwen2ForCausalLM) -> None:
     head, pairs = slice(0, HEAD_SIZE), HEAD_SIZE // 2
 
     # Biases alone make the scores, whatever the tokens are: a query turned by one place meets the key before it.
-    turned = ROPE_THETA ** -(torch.arange(pairs) / pairs)
+    cosines, sines = rotations(2, HEAD_SIZE, torch.device("cpu"))[:, 1, :pairs]
     for project in (first.q_proj, first.k_proj):
         project.weight[head] *= 0.1
-    first.q_proj.bias[head] = BEFORE * torch.cat([turned.cos(), -turned.sin()])
+    first.q_proj.bias[head] = BEFORE * torch.cat([cosines, -sines])
     first.k_proj.bias[head] = BEFORE * torch.cat([torch.ones(pairs), torch.zeros(pairs)])
     first.v_proj.weight[head] = 0.0
     first.v_proj.weight[:MATCHED] = seen

@@ -46,6 +46,11 @@ class Intent:
     follow_ups: list[FollowUp] = field(default_factory=list)
 
     @property
+    def texts(self) -> list[str]:
+        """All answers: to what it is, to why, and to follow-ups."""
+        return [*self.answers, *self.reasons, *(follow_up.answer for follow_up in self.follow_ups)]
+
+    @property
     def phrasings(self) -> int:
         """How many lines ask for the answer."""
         return len(self.questions) + len(self.indirect) + len(self.verbs) + len(self.things)

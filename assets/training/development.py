@@ -62,11 +62,7 @@ def split_corpus(corpus: Corpus, share: float) -> HeldOut:
 
 def known_answers(corpus: Corpus) -> list[tuple[str, str]]:
     """All (key, answer) pairs; an answer is right when it is nearest to one of the expected texts."""
-    pairs: list[tuple[str, str]] = []
-    for intent in corpus.intents.values():
-        texts = [*intent.answers, *intent.reasons, *(follow_up.answer for follow_up in intent.follow_ups)]
-        pairs += [(intent.key, text) for text in texts]
-    return pairs
+    return [(intent.key, text) for intent in corpus.intents.values() for text in intent.texts]
 
 
 class DevelopmentSet:

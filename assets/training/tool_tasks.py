@@ -45,18 +45,12 @@ SUBJECTS = (
 """What answers are about that call these tools or tell what they returned."""
 
 SENTENCE_END = re.compile(r"(?<=[.!?]) +")
-
-
 WORD = re.compile(r"[A-Za-z]{2,}(?:['-][A-Za-z]+)*")
 
 
 def words_of(corpus: Corpus) -> list[str]:
     """Every word of the answers, once, as it is written there."""
-    texts = (
-        text
-        for intent in corpus.intents.values()
-        for text in (*intent.answers, *intent.reasons, *(follow_up.answer for follow_up in intent.follow_ups))
-    )
+    texts = (text for intent in corpus.intents.values() for text in intent.texts)
     return list(dict.fromkeys(word for text in texts for word in WORD.findall(text)))
 
 
