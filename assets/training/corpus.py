@@ -159,7 +159,7 @@ class _Reader:
         elif tag == "n":
             intent.things += [self._phrase(thing) for thing in split_outside_braces(rest)]
         elif tag == "k":
-            intent.keys += [key.strip() for key in rest.split(";")]
+            intent.keys += split_outside_braces(rest)
         elif tag == "a":
             intent.answers.append(_unescape(rest))
         elif tag == "w":
