@@ -20,6 +20,14 @@ BINARY: dict[type, Callable[[float, float], float]] = {
     ast.Pow: operator.pow,
 }
 
+FUNCTIONS: dict[str, Callable[..., float]] = {
+    "sqrt": math.sqrt,
+    "cbrt": math.cbrt,
+    "abs": abs,
+    "avg": lambda *numbers: sum(numbers) / len(numbers),
+}
+"""Some of those that the app's calculator has."""
+
 NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
     "seventeen eighteen nineteen twenty"
@@ -32,7 +40,7 @@ class ExpressionError(ValueError):
 
 
 def value_of(expression: str) -> float:
-    """The value of an expression of numbers, + - * / ** % //, parentheses and sqrt."""
+    """The value of an expression of numbers, + - * / ** % //, parentheses and `FUNCTIONS`."""
     text = expression.replace("^", "**").replace("×", "*").replace("÷", "/").replace("\N{MINUS SIGN}", "-")
     text = re.sub(r"(?<=\d),(?=\d{3})", "", text)
     try:
@@ -52,12 +60,10 @@ def _walk(node: ast.AST) -> float:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
         inner = _walk(node.operand)
         return -inner if isinstance(node.op, ast.USub) else inner
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1:
-        name = node.func.id
-        if name == "sqrt":
-            return math.sqrt(_walk(node.args[0]))
-        if name == "abs":
-            return abs(_walk(node.args[0]))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS:
+        return FUNCTIONS[node.func.id](*map(_walk, node.args))
+    if isinstance(node, ast.Name) and node.id == "pi":
+        return math.pi
     raise ValueError("not arithmetic")
 
 

@@ -32,19 +32,20 @@ class AskedKinds:
             kind: {alternatives.squeeze(line) for line in lines if alternatives.count(line) == 1}
             for kind, lines in self.lines.items()
         }
-        self.of_answer: dict[str, str] = {}
-        """The kind of a follow-up, by its answer."""
+        self.of_answer: dict[str, list[str]] = {}
+        """The kinds of follow-ups, by their answer."""
         for intent in corpus.intents.values():
-            self.of_answer |= {follow_up.answer: kind for kind, follow_up in _by_kind(intent, plain)}
+            for kind, follow_up in _by_kind(intent, plain):
+                self.of_answer.setdefault(follow_up.answer, []).append(kind)
 
     def has(self, follow_up: FollowUp) -> bool:
         """Whether a follow-up is one of a kind."""
         return follow_up.answer in self.of_answer
 
     def wording(self, follow_up: FollowUp, rng: random.Random) -> str | None:
-        """One of its kind; None for a follow-up of no kind."""
-        kind = self.of_answer.get(follow_up.answer)
-        return alternatives.sample(rng.choice(self.lines[kind]), rng) if kind else None
+        """One of its kinds; None for a follow-up of no kind."""
+        kinds = self.of_answer.get(follow_up.answer)
+        return alternatives.sample(rng.choice(self.lines[rng.choice(kinds)]), rng) if kinds else None
 
 
 def _by_kind(intent: Intent, plain: Mapping[str, set[str]]) -> Iterable[tuple[str, FollowUp]]:

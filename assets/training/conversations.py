@@ -88,8 +88,8 @@ TURNS = {1: 0.54, 2: 0.27, 3: 0.13, 4: 0.06}
 
 OUT_OF_SCOPE = "out_of_scope"
 
-# Their answers repeat words of the question.
-COPYING = ("calculator", "search", "files", "copy")
+# Their answers repeat words of the question. (Calculations repeat digits alone, which are always the same tokens.)
+COPYING = ("search", "files", "copy")
 
 
 def follow_up_held_out(key: str, question: str, share: float) -> bool:
@@ -113,7 +113,7 @@ class ConversationSampler:
         self.noise = QuestionNoise(noise_level)
         self.tools = ToolTasks(corpus, self.noise)
         self.files = FileTasks(corpus, self.noise, self.tools)
-        self.thoughts = ThoughtBook(corpus, (*TOOL_SUBJECTS, *FILE_SUBJECTS), self.tools.calculations.forms)
+        self.thoughts = ThoughtBook(corpus, (*TOOL_SUBJECTS, *FILE_SUBJECTS))
         self.held_out_share = held_out_share
         self.known = [i for i in corpus.intents.values() if i.key != OUT_OF_SCOPE]
         self.refusal = corpus.intents.get(OUT_OF_SCOPE)

@@ -4,6 +4,7 @@ One block per intent; see the section "Corpus format" of README.md. Every mistak
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,8 @@ import alternatives
 
 CORPUS_FOLDER = Path(__file__).resolve().parent / "corpus"
 SUBJECTS_FILE = "subjects.lst"
-LINE_TAGS = "qdvnkawf"
+LINE_TAGS = "qdvnkawtf"
+THEME = re.compile(r"[a-z]+")
 
 
 class CorpusError(ValueError):
@@ -25,6 +27,8 @@ class FollowUp:
 
     question: str
     answer: str
+    theme: str = ""
+    """Of the answer, if it has one: then other questions have the same answer."""
 
 
 @dataclass
@@ -43,6 +47,8 @@ class Intent:
     """Those of the keyboard that do it."""
     answers: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    themes: dict[str, str] = field(default_factory=dict)
+    """Answers to follow-ups that many questions share: "price", "numbers" ..."""
     follow_ups: list[FollowUp] = field(default_factory=list)
 
     @property
@@ -164,11 +170,28 @@ class _Reader:
             intent.answers.append(_unescape(rest))
         elif tag == "w":
             intent.reasons.append(_unescape(rest))
+        elif tag == "t":
+            theme, text = self._halves(rest, "a theme is written 't theme => answer'")
+            if not THEME.fullmatch(theme) or theme in intent.themes:
+                raise self.fail(f"the theme '{theme}' is no word in lower case, or is there already")
+            intent.themes[theme] = _unescape(text)
         else:
-            question, arrow, answer = rest.partition("=>")
-            if not arrow or not question.strip() or not answer.strip():
-                raise self.fail("a follow-up is written 'f question => answer'")
-            intent.follow_ups.append(FollowUp(self._phrase(question.strip()), _unescape(answer.strip())))
+            question, answer = self._halves(rest, "a follow-up is written 'f question => answer'")
+            intent.follow_ups.append(self._follow_up(intent, self._phrase(question), answer))
+
+    def _follow_up(self, intent: Intent, question: str, answer: str) -> FollowUp:
+        """Its answer is a text, or the name of a theme that stands before it."""
+        if not THEME.fullmatch(answer):
+            return FollowUp(question, _unescape(answer))
+        if answer not in intent.themes:
+            raise self.fail(f"'{intent.key}' has no theme '{answer}' before this line")
+        return FollowUp(question, intent.themes[answer], answer)
+
+    def _halves(self, text: str, expected: str) -> tuple[str, str]:
+        left, arrow, right = text.partition("=>")
+        if not arrow or not left.strip() or not right.strip():
+            raise self.fail(expected)
+        return left.strip(), right.strip()
 
     def _phrase(self, text: str) -> str:
         try:

@@ -77,7 +77,7 @@ class Namer(Learner):
         self.register_buffer("kinds", kinds_of_tokens(tokenizer))
         self.words = torch.nn.Parameter(torch.randn(tokens, WORDS.stop) * 0.02)
         self.spelling = Spelling.of(tokenizer, self.first, WORDS.stop)
-        self.parts = ThoughtParts(tokenizer, answers)
+        self.shared = ThoughtParts(tokenizer, answers)
         self.first_layer = Attention(KINDS.stop - KINDS.start, KINDS.stop - KINDS.start)
         self.attention = Attention(HIDDEN, NAMED.stop)
         self.gate = torch.nn.Linear(HIDDEN, FEED_FORWARD, bias=False)
@@ -129,18 +129,22 @@ class Namer(Learner):
 
     def embedded(self) -> Tensor:
         """[tokens, words]: what of each token is known at first, by itself, its letters or its subject."""
-        return self.words + torch.cat([self.spelling(), self.parts.read_rows()])
+        return self.words + torch.cat([self.spelling(), self.shared.read_rows()])
 
     def logits(self, inputs: Tensor, places: Tensor) -> Tensor:
         """Scores [places, thoughts]."""
         chosen = self.states(inputs, places)[:, CHOICE] * (self.choice_gain * CHOICE_VOLUME)
-        return linear(chosen, self.rows + self.parts.rows())
+        return linear(chosen, self.rows + self.shared.rows())
+
+    def parts(self, inputs: Tensor, places: Tensor, thoughts: Tensor) -> Tensor:
+        """Cross entropy of the thoughts that follow the places."""
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
+            logits = self.logits(inputs, places)
+        return cross_entropy(logits.float(), thoughts - self.first)
 
     def losses(self, batch: Batch) -> Losses:
-        """Cross entropy of the thoughts that begin the answers."""
-        with torch.autocast(batch.inputs.device.type, dtype=torch.bfloat16):
-            logits = self.logits(batch.inputs, batch.starts)
-        loss = cross_entropy(logits.float(), batch.thoughts - self.first)
+        """Of the thoughts that begin the answers."""
+        loss = self.parts(batch.inputs, batch.starts, batch.thoughts)
         return Losses(loss, {"naming": loss.item()})
 
     @torch.no_grad()
@@ -151,7 +155,7 @@ class Namer(Learner):
     @torch.no_grad()
     def head(self) -> Tensor:
         """[thoughts, choice]."""
-        return self.rows + self.parts.rows()
+        return self.rows + self.shared.rows()
 
 
 def kinds_of_tokens(tokenizer: Tokenizer) -> Tensor:
@@ -190,7 +194,7 @@ def _padded(written: Tensor) -> Tensor:
 class ThoughtParts(torch.nn.Module):
     """What thoughts have in common: their subject, the words of what is asked about it, and those of the answer.
 
-    "kv cache: why" and "kv cache: is it exact" share the subject, "rope: is it exact" shares the words. Each subject
+    "kv cache: why" and "kv cache: price" share the subject, "rope: price" shares the theme. Each subject
     and each word has a vector that is added to the rows of its thoughts, in the head and (subjects alone) in the
     embedding. So an answer that is seldom asked for is found by its parts.
     """

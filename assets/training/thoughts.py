@@ -30,9 +30,8 @@ COPYING = "repeat"
 class ThoughtBook:
     """The thought of every answer: definitions, reasons, follow-ups, tool calls and what is made of their results."""
 
-    def __init__(self, corpus: Corpus, others: Sequence[str], calculations: Sequence[str]) -> None:
-        """`others` and `calculations` are the names of answers that are no text of the corpus; messages give them as
-        "about"."""
+    def __init__(self, corpus: Corpus, others: Sequence[str]) -> None:
+        """`others` are the names of answers that are no text of the corpus; messages give them as "about"."""
         self.names: list[str] = list(others)
         self._by_text: dict[str, str] = {}
         for intent in corpus.intents.values():
@@ -41,8 +40,7 @@ class ThoughtBook:
             for reason in intent.reasons:
                 self._add(f"{subject}: why", [reason])
             for follow_up in intent.follow_ups:
-                self._add(f"{subject}: {short_name(follow_up.question)}", [follow_up.answer])
-        self.names += calculations
+                self._add(f"{subject}: {follow_up.theme or short_name(follow_up.question)}", [follow_up.answer])
 
     @property
     def tokens(self) -> list[str]:

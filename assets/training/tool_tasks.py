@@ -5,7 +5,7 @@ import re
 
 import alternatives
 from arithmetic import random_number
-from calculations import CALCULATOR, THAT, Asked, Calculations
+from calculations import Asked, Calculations
 from chat_format import Message, assistant, tool_call, tool_result, until_last_call, user
 from corpus import Corpus
 from noise import QuestionNoise, pseudo_word
@@ -13,6 +13,10 @@ from thoughts import COPYING
 
 LEANING = 0.15
 """The share of the calculations, and of the searches, that lean on one before."""
+PAIRS = 0.65
+"""Of these calculations, the share of those that were written as pairs."""
+CALCULATOR = "calculator"
+"""What a call of the calculator is about."""
 
 ADJECTIVES = (
     "small large cached shared empty full late early quick slow dense sparse hidden local remote first last next odd "
@@ -32,7 +36,6 @@ SUBJECTS = (
     CALCULATOR,
     "calculator: result",
     "calculator: error",
-    THAT,
     "clock: time",
     "clock: the time",
     "clock: date",
@@ -98,9 +101,14 @@ class ToolTasks:
     # --- calculator ---------------------------------------------------------------------------------------
 
     def _calculator(self, rng: random.Random) -> list[Message]:
+        leans = rng.random() < LEANING
+        if leans and rng.random() < PAIRS:
+            asked, more = self.calculations.pair(rng)
+            messages = self._calculated(asked, rng)
+            return [*(messages if rng.random() < 0.7 else messages[:2]), *self._calculated(more, rng)]
         asked = self.calculations.draw(rng)
         messages = self._calculated(asked, rng)
-        if rng.random() >= LEANING:
+        if not leans:
             return messages
         # More is asked when the result is there, or before.
         result = messages[2]["content"]
@@ -119,7 +127,7 @@ class ToolTasks:
             answer, about = frame.replace("<e>", asked.expression).replace("<r>", result), "calculator: result"
         return [
             user(asked.question),
-            tool_call("calculator", about=asked.thought, expression=asked.expression),
+            tool_call("calculator", about=CALCULATOR, expression=asked.expression),
             tool_result(result),
             assistant(answer, about),
         ]

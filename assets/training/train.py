@@ -51,16 +51,16 @@ Draw = Callable[[ConversationSampler, ConversationEncoder, Diet], Examples]
 
 NO_VEIL, LIGHT_VEIL = Veil(), Veil(0.4, 0.18)
 ASKING = {
-    "knowledge": 0.3,
-    "follow_up": 0.41,
-    "calculator": 0.15,
-    "clock": 0.01,
-    "search": 0.02,
-    "files": 0.025,
+    "knowledge": 0.39,
+    "follow_up": 0.4,
+    "calculator": 0.07,
+    "clock": 0.012,
+    "search": 0.03,
+    "files": 0.028,
     "copy": 0.005,
-    "out_of_scope": 0.08,
+    "out_of_scope": 0.065,
 }
-COPYING = {"copy": 0.16, "calculator": 0.4, "search": 0.24, "files": 0.16, "clock": 0.04}
+COPYING = {"copy": 0.1, "calculator": 0.56, "search": 0.2, "files": 0.11, "clock": 0.03}
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ PLANS = (
         Namer,
         named,
         Diet(ASKING, drills=0.94),
-        [18_000_000] * 4 + [4_000_000] * 2,
+        [17_000_000] * 3 + [4_000_000] * 2,
         3e-3,
         3072,
         LIGHT_VEIL,
@@ -107,8 +107,8 @@ PLANS = (
         "writer",
         lambda tokenizer, answers: Writer(tokenizer),
         spoken,
-        Diet(COPYING, drills=0.48, recitals=0.36),
-        [18_000_000] * 2,
+        Diet(COPYING, drills=0.62, recitals=0.26),
+        [40_000_000],
         4e-3,
         2048,
     ),
@@ -294,6 +294,8 @@ def train(plan: Plan, arguments: argparse.Namespace, sampler: ConversationSample
     if arguments.resume and checkpoint.exists():
         trainer.load(checkpoint)
         print(f"{plan.name}: goes on at {trainer.tokens / 1e6:.2f}M tokens", flush=True)
+    if not arguments.eager:
+        learner.compile_parts()
     trainer.run(sampler, ConversationEncoder(tokenizer), checkpoint)
     summary = json.dumps(trainer.summary(), indent=2)
     (arguments.runs / f"{plan.name}.json").write_text(summary + "\n", encoding="utf-8")
@@ -309,6 +311,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--vocabulary", type=int, default=4096)
     parser.add_argument("--hold-out", type=float, default=0.0, help="share of the lines kept for a development set")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoints")
+    parser.add_argument("--eager", action="store_true", help="compile nothing: slower, but begins at once")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--corpus", type=Path, default=corpus_files.CORPUS_FOLDER)

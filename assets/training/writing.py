@@ -46,16 +46,25 @@ class Writer(Learner):
         states: Tensor = self.model.model(inputs_embeds=self.embedding()[inputs], use_cache=False).last_hidden_state
         return states
 
+    def parts(self, inputs: Tensor, places: Tensor, targets: Tensor, weights: Tensor, starts: Tensor) -> Tensor:
+        """[2]: cross entropy of the text, and how far the gate is from telling thoughts from text."""
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
+            states = self.states(inputs).flatten(0, 1)
+            told = states[places]
+            logits = linear(told, self.head())
+        weights = weights * (targets < self.first_thought)
+        by_token = cross_entropy(logits.float(), targets.clamp(max=self.first_thought - 1), reduction="none")
+        writing = (by_token * weights).sum() / weights.sum()
+        no_thought = softplus(MARGIN + (told.float() @ self.gate.T)[:, 0])
+        gate = (
+            softplus(MARGIN - states[starts].float() @ self.gate.T).mean()
+            + (no_thought * weights).sum() / weights.sum()
+        )
+        return torch.stack([writing, gate])
+
     def losses(self, batch: Batch) -> Losses:
-        """Cross entropy of the text, and how far the gate is from telling thoughts from text."""
-        with torch.autocast(batch.inputs.device.type, dtype=torch.bfloat16):
-            states = self.states(batch.inputs).flatten(0, 1)
-            logits = linear(states[batch.places], self.head())
-        is_text = (batch.targets < self.first_thought) & (batch.weights > 0)
-        by_token = cross_entropy(logits.float(), batch.targets.clamp(max=self.first_thought - 1), reduction="none")
-        writing = by_token[is_text].mean()
-        gate = softplus(MARGIN - states[batch.starts].float() @ self.gate.T).mean()
-        gate = gate + softplus(MARGIN + states[batch.places[is_text]].float() @ self.gate.T).mean()
+        """Of the text, and a little of the gate."""
+        writing, gate = self.parts(batch.inputs, batch.places, batch.targets, batch.weights, batch.starts)
         return Losses(writing + 0.1 * gate, {"writing": writing.item(), "gate": gate.item()})
 
 
@@ -66,11 +75,15 @@ class Plain(Learner):
         super().__init__()
         self.model: Qwen2ForCausalLM = models.build(shape, tokenizer, tied=True)
 
-    def losses(self, batch: Batch) -> Losses:
+    def parts(self, inputs: Tensor, places: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """Cross entropy of thoughts and text."""
-        with torch.autocast(batch.inputs.device.type, dtype=torch.bfloat16):
-            hidden = self.model.model(batch.inputs, use_cache=False).last_hidden_state.flatten(0, 1)
-            logits = self.model.lm_head(hidden[batch.places])
-        by_token = cross_entropy(logits.float(), batch.targets, reduction="none")
-        loss = (by_token * batch.weights).sum() / batch.weights.sum()
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
+            hidden = self.model.model(inputs, use_cache=False).last_hidden_state.flatten(0, 1)
+            logits = self.model.lm_head(hidden[places])
+        by_token = cross_entropy(logits.float(), targets, reduction="none")
+        return (by_token * weights).sum() / weights.sum()
+
+    def losses(self, batch: Batch) -> Losses:
+        """Of all that is said."""
+        loss = self.parts(batch.inputs, batch.places, batch.targets, batch.weights)
         return Losses(loss, {"writing": loss.item()})

@@ -32,6 +32,11 @@ a Heads share keys.
 f {any downside?|what's the catch?|is it bad?} => A little quality.
 f {any downside?|what's the catch?|whose idea was it?} => Less than feared.
 f whose idea was it?|who invented it? => Shazeer's, in part.
+# mqa | mqa
+a One head of keys.
+t story => Made in 2019, at a price.
+f {any downside|is it bad} => story
+f {who invented it|whose idea was it} => story
 """
 
 
@@ -66,12 +71,22 @@ def test_one_wording_in_common_says_nothing(corpus: Corpus) -> None:
 
 def test_of_one_subject_only_the_follow_up_with_most_in_common_is_of_a_kind(corpus: Corpus) -> None:
     kinds = AskedKinds(corpus)
-    assert kinds.of_answer == {"It is tied to the lengths of training.": "drawback", "A little quality.": "drawback"}
+    assert kinds.of_answer == {
+        "It is tied to the lengths of training.": ["drawback"],
+        "A little quality.": ["drawback"],
+        "Made in 2019, at a price.": ["drawback", "inventor"],
+    }
+
+
+def test_a_theme_that_answers_questions_of_two_kinds_is_asked_in_the_words_of_both(corpus: Corpus) -> None:
+    kinds, rng = AskedKinds(corpus), random.Random(1)
+    drawn = {kinds.wording(of(corpus, "Made in 2019"), rng) for _ in range(100)}
+    assert {"any downside", "whose idea was it"} < drawn
 
 
 def test_every_kind_of_the_corpus_is_asked_for() -> None:
     kinds = AskedKinds(corpus_files.load(corpus_files.CORPUS_FOLDER))
-    assert set(kinds.of_answer.values()) == set(kinds.lines)
+    assert {kind for found in kinds.of_answer.values() for kind in found} == set(kinds.lines)
     assert all(len(lines) >= 40 for lines in kinds.lines.values())
 
 
