@@ -60,7 +60,7 @@ ASKING = {
     "copy": 0.005,
     "out_of_scope": 0.065,
 }
-COPYING = {"copy": 0.1, "calculator": 0.56, "search": 0.2, "files": 0.11, "clock": 0.03}
+COPYING = {"copy": 0.1, "calculator": 0.52, "search": 0.25, "files": 0.1, "clock": 0.03}
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ PLANS = (
         Namer,
         named,
         Diet(ASKING, drills=0.94),
-        [17_000_000] * 3 + [4_000_000] * 2,
+        [17_000_000] * 3,
         3e-3,
         3072,
         LIGHT_VEIL,
@@ -108,7 +108,7 @@ PLANS = (
         lambda tokenizer, answers: Writer(tokenizer),
         spoken,
         Diet(COPYING, drills=0.62, recitals=0.26),
-        [40_000_000],
+        [44_000_000],
         4e-3,
         2048,
     ),
