@@ -88,7 +88,7 @@ def spoken(sampler: ConversationSampler, encoder: ConversationEncoder, diet: Die
         if kind < diet.drills:
             drill = sampler.drill(rng, diet.mixture)
             example = encoder.encode(drill, rng)
-            # What is copied is copied to its end; other answers are known by heart after their first words.
+            # What is copied or computed is learned to its end; other answers are known by heart after their beginning.
             whole = drill.copies or "tool_calls" in drill.messages[-1] or rng.random() > diet.cut_drills
             return example if whole else _cut_answer(example, rng, DRILL_CUT_AFTER)
         if kind < diet.drills + diet.recitals:

@@ -219,12 +219,14 @@ def _unescape(text: str) -> str:
 
 
 def _check(corpus: Corpus) -> None:
-    """Every intent must have an answer and a way of asking for it."""
+    """Every intent must have an answer and a way of asking for it, and every theme a question that leads to it."""
     for intent in corpus.intents.values():
         if not intent.answers:
             raise CorpusError(f"{intent.source}: the intent '{intent.key}' has no answer")
         if not intent.named and not intent.questions and not intent.indirect and not intent.verbs:
             raise CorpusError(f"{intent.source}: the intent '{intent.key}' cannot be asked for")
+        for theme in intent.themes.keys() - {follow_up.theme for follow_up in intent.follow_ups}:
+            raise CorpusError(f"{intent.source}: no question leads to the theme '{theme}' of '{intent.key}'")
 
 
 def chosen_by_hash(text: str, share: float) -> bool:

@@ -2,7 +2,8 @@
 
     python assets/training/train.py
 
-takes two and a half hours on one CPU core, and an hour and a half on two, where each trains one of the two learners.
+takes nearly three hours on one CPU core, and an hour and three quarters on two, where each trains one of the two
+learners.
 With --resume an interrupted run goes on from its last checkpoint.
 """
 

@@ -31,6 +31,11 @@ def test_follow_ups_of_one_theme_have_one_answer_and_one_thought(tmp_path: Path)
     assert book.names == ["rope", "rope: price", "rope: who made it"]
 
 
+def test_a_theme_that_nobody_asks_for_is_told(tmp_path: Path) -> None:
+    with pytest.raises(corpus_files.CorpusError, match="no question leads to the theme 'numbers' of 'rope'"):
+        load(tmp_path, ROPE + "t numbers => Theta is 10,000.")
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
