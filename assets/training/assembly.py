@@ -59,7 +59,7 @@ def assemble(namer: Namer, writer: Writer, tokenizer: Tokenizer, examples: Seque
     body.embed_tokens.weight[:, OF_WRITER] = writer.embedding() * (LOUD / LOUDNESS)
     _place_namer(model, namer)
     _place_writer(model, writer)
-    body.norm.weight[OF_WRITER] = writer.model.model.norm.weight * _share_of_mean()
+    body.norm.weight[OF_WRITER] = writer.model.model.norm.weight * share_of_mean()
 
     first = namer.first
     model.lm_head.weight[:first, OF_WRITER] = writer.head()
@@ -144,12 +144,12 @@ def _direction(places: Tensor, starts: Tensor, at_starts: float, at_text: float)
     return torch.linalg.lstsq(rows, torch.cat([wanted, torch.zeros(size, 1)])).solution[:, 0]
 
 
-def _share_of_mean() -> float:
+def share_of_mean() -> float:
     """The norm takes the mean over all places, though the writer's alone count."""
     return (WRITER_SHAPE.hidden / SHAPE.hidden) ** 0.5
 
 
-def _rows_of_queries() -> Tensor:
+def rows_of_queries() -> Tensor:
     """Where the namer's heads stand: each beside its KV head, of which more heads read here."""
     group, wider = naming.HEADS // naming.KV_HEADS, SHAPE.heads // SHAPE.kv_heads
     heads = torch.arange(naming.HEADS)
@@ -159,7 +159,7 @@ def _rows_of_queries() -> Tensor:
 
 def _place_namer(model: Qwen2ForCausalLM, namer: Namer) -> None:
     divisor = LOUD * SHAPE.hidden**-0.5
-    queries, keys = _rows_of_queries(), torch.arange(naming.KV_HEADS * models.HEAD_SIZE)
+    queries, keys = rows_of_queries(), torch.arange(naming.KV_HEADS * models.HEAD_SIZE)
     first, second = model.model.layers[:NAMING_LAYERS]
     first.input_layernorm.weight[KINDS] = naming.FIRST_VOLUME * divisor
     second.input_layernorm.weight[OF_NAMER] = namer.attention_gain * namer.attention_volume * divisor
@@ -198,5 +198,5 @@ def _place_writer(model: Qwen2ForCausalLM, writer: Writer) -> None:
         layer.mlp.gate_proj.weight[:width, OF_WRITER] = learned.mlp.gate_proj.weight
         layer.mlp.up_proj.weight[:width, OF_WRITER] = learned.mlp.up_proj.weight
         layer.mlp.down_proj.weight[OF_WRITER, :width] = learned.mlp.down_proj.weight * loudness
-        layer.input_layernorm.weight[OF_WRITER] = learned.input_layernorm.weight * _share_of_mean()
-        layer.post_attention_layernorm.weight[OF_WRITER] = learned.post_attention_layernorm.weight * _share_of_mean()
+        layer.input_layernorm.weight[OF_WRITER] = learned.input_layernorm.weight * share_of_mean()
+        layer.post_attention_layernorm.weight[OF_WRITER] = learned.post_attention_layernorm.weight * share_of_mean()

@@ -22,6 +22,9 @@ PLACES_STEP = 256
 CUT_AFTER = (8, 20)
 DRILL_CUT_AFTER = (5, 11)
 
+# Of the tokens of a disturbed recital, the share that is misread.
+DISTURBED = 0.06
+
 
 @dataclass(frozen=True)
 class Diet:
@@ -33,6 +36,8 @@ class Diet:
     cut_drills: float = 0.0
     """Of the drills that copy nothing, those that end early in their answer."""
     cut_conversations: float = 0.0
+    disturbed_recitals: float = 0.0
+    """Of the recitals, those with misread tokens: so one that said a wrong word goes on all the same."""
 
 
 @dataclass
@@ -92,7 +97,8 @@ def spoken(sampler: ConversationSampler, encoder: ConversationEncoder, diet: Die
             whole = drill.copies or "tool_calls" in drill.messages[-1] or rng.random() > diet.cut_drills
             return example if whole else _cut_answer(example, rng, DRILL_CUT_AFTER)
         if kind < diet.drills + diet.recitals:
-            return encoder.encode(sampler.recital(rng), rng).with_given_thoughts()
+            recited = encoder.encode(sampler.recital(rng), rng).with_given_thoughts()
+            return recited.disturbed(DISTURBED, rng) if rng.random() < diet.disturbed_recitals else recited
         example = encoder.encode(sampler.conversation(rng), rng)
         return _cut_answer(example, rng, CUT_AFTER) if rng.random() < diet.cut_conversations else example
 
@@ -136,7 +142,7 @@ def _collate(group: list[Example]) -> Batch:
     starts: list[int] = []
     thoughts: list[int] = []
     for row, example in enumerate(group):
-        inputs[row, : len(example.ids)] = torch.tensor(example.ids)
+        inputs[row, : len(example.ids)] = torch.tensor(example.read)
         for place in range(len(example.ids) - 1):
             if not example.learned[place + 1]:
                 continue

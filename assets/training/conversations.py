@@ -12,8 +12,9 @@ from corpus import Corpus, FollowUp, Intent, chosen_by_hash
 from descriptions import Describer
 from file_tasks import SUBJECTS as FILE_SUBJECTS
 from file_tasks import FileTasks
+from named_follow_ups import with_name
 from noise import QuestionNoise, pseudo_word
-from thoughts import ThoughtBook
+from thoughts import Answers, ThoughtBook
 from tool_tasks import SUBJECTS as TOOL_SUBJECTS
 from tool_tasks import ToolTasks
 
@@ -75,6 +76,10 @@ SEARCHED_BEFORE = 0.1
 
 # The share of drills with another exchange before them (and of those, with one more).
 BEFORE_DRILLS = 0.2
+
+# The most answers that are recited in a row, and the share of the questions between them that are cut short.
+MOST_RECITED = 2
+CUT_SHORT = 0.8
 
 # The share of the follow-ups of a kind that are asked in words of the kind, and how much oftener they are drawn for it.
 ASKED_BY_KIND = 0.45
@@ -186,14 +191,20 @@ class ConversationSampler:
             answer = answer.split("\n")[0].split(". ")[0].rstrip(".") + "."
         return assistant(answer, about)
 
-    def recital(self, rng: random.Random, answer: tuple[str, str] | None = None) -> Conversation:
-        """An answer to be known by heart; the question before it is mostly any other, so that the thought decides.
+    def recital(self, rng: random.Random, answers: Answers = ()) -> Conversation:
+        """Answers to be known by heart, one after the other. What is asked before them is any other question, mostly
+        its first words, so that the thought decides and not what stands before it.
 
-        `answer` is its name and text; any one without.
+        `answers` are those to recite; any few without.
         """
-        about, text = answer or rng.choice(self.recitals)
-        asked = self.question(rng.choice(self.known), rng)
-        return self._finished([user(asked), assistant(text, about)], None, set())
+        chosen = answers or rng.choices(self.recitals, k=rng.randint(1, MOST_RECITED))
+        messages: list[Message] = []
+        for about, text in chosen:
+            asked = self.question(rng.choice(self.known), rng)
+            if not answers and rng.random() < CUT_SHORT:
+                asked = " ".join(asked.split(" ")[: rng.randint(0, 3)])
+            messages += [user(asked), assistant(text, about)]
+        return self._finished(messages, None, set())
 
     def _drilled_question(self, rng: random.Random) -> list[Message]:
         intent = rng.choices(self.known, self.drill_weights)[0]
@@ -203,6 +214,10 @@ class ConversationSampler:
         way = rng.choices(list(ways), list(ways.values()))[0]
         if way == "why":
             return [user(self.why_question(intent, rng)), assistant(rng.choice(intent.reasons))]
+        if way == "follow_up":
+            follow_up = rng.choice(intent.follow_ups)
+            asked = with_name(self._asked(follow_up, rng), rng.choice(intent.aliases), rng)
+            return [user(self.noise.apply(asked, rng)), assistant(follow_up.answer)]
         return [user(self.question(intent, rng, way)), assistant(rng.choice(intent.answers))]
 
     def _drilled_follow_up(self, rng: random.Random) -> list[Message]:
@@ -301,6 +316,7 @@ class ConversationSampler:
         while follow_ups and len(messages) < 4 and rng.random() < 0.36:
             follow_up = follow_ups.pop()
             messages += [user(self.follow_up_question(intent, follow_up, rng)), assistant(follow_up.answer)]
+            follow_ups = [other for other in follow_ups if other.answer != follow_up.answer]
         return messages
 
     def _repeat_turns(self, answer: str, rng: random.Random) -> list[Message]:
@@ -429,6 +445,7 @@ def drill_ways(intent: Intent) -> dict[str, float]:
         "key": 10 if intent.keys else 0,
         "name": 5 + 1.5 * len(intent.aliases) if intent.named else 0,
         "why": 20 if intent.named and intent.reasons else 0,
+        "follow_up": 1.5 * len({follow_up.answer for follow_up in intent.follow_ups}) if intent.named else 0,
         "description": 3,
     }
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from batches import Batch
+from precision import rounds_products
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,15 @@ class Losses:
 
     total: Tensor
     parts: dict[str, float] = field(default_factory=dict)
+
+
+def can_compile() -> bool:
+    """Whether there is what compiling takes: on a CPU, a C++ compiler."""
+    try:
+        torch.compile(torch.square)(torch.ones(2))
+    except Exception:  # of many kinds, by what is missing
+        return False
+    return True
 
 
 class Learner(torch.nn.Module):
@@ -26,10 +36,16 @@ class Learner(torch.nn.Module):
     parts: Callable[..., Tensor]
     """Of the losses, from tensors alone: what can be compiled."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.rounded = rounds_products()
+
+    def multiplying(self, device: torch.device) -> torch.autocast:
+        """Matrix products are computed in the type that is fastest here."""
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.rounded)
+
     def compile_parts(self) -> None:
-        """Fuse what is done number by number; it costs more time than the matrix products. Takes a C++ compiler and a
-        minute or two; without one all stays as it is."""
-        torch._dynamo.config.suppress_errors = True
+        """Fuse what is done number by number, which takes more time than the matrix products; costs a minute or two."""
         self.parts = torch.compile(self.parts, dynamic=True)
 
     def losses(self, batch: Batch) -> Losses:

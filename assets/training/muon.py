@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from precision import product_type
+
 # Coefficients of the quintic Newton-Schulz iteration that pushes all singular values towards one.
 LINEAR, CUBIC, QUINTIC = 3.4445, -4.7750, 2.0315
 ITERATIONS = 5
@@ -63,7 +65,7 @@ def is_tall(matrix: Tensor) -> bool:
 
 def orthogonalise(matrices: Tensor) -> Tensor:
     """Bring a batch of matrices close to the nearest orthogonal ones by Newton-Schulz iterations."""
-    current = matrices.bfloat16()
+    current = matrices.to(product_type())
     current = current / (current.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(ITERATIONS):
         gram = current @ current.mT

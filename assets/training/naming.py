@@ -26,7 +26,7 @@ from learner import Learner, Losses
 from model import HEAD_SIZE
 from rotation import rotate, rotations
 from spelling import Spelling
-from thoughts import CLOSE, OPEN, Answers
+from thoughts import CLOSE, OPEN, Answers, subject_of
 from tokenizer import END_OF_TEXT, TOOL_TAGS, TURN_END, TURN_START, first_thought
 
 HIDDEN, HEADS, KV_HEADS, FEED_FORWARD = 256, 4, 2, 768
@@ -138,7 +138,7 @@ class Namer(Learner):
 
     def parts(self, inputs: Tensor, places: Tensor, thoughts: Tensor) -> Tensor:
         """Cross entropy of the thoughts that follow the places."""
-        with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
+        with self.multiplying(inputs.device):
             logits = self.logits(inputs, places)
         return cross_entropy(logits.float(), thoughts - self.first)
 
@@ -203,8 +203,8 @@ class ThoughtParts(torch.nn.Module):
         super().__init__()
         names = [tokenizer.id_to_token(token) for token in range(first_thought(tokenizer), tokenizer.get_vocab_size())]
         names = [name.removeprefix(OPEN).removesuffix(CLOSE) for name in names]
-        subjects = {name: number for number, name in enumerate(dict.fromkeys(n.partition(": ")[0] for n in names))}
-        self.register_buffer("subject_of", torch.tensor([subjects[n.partition(": ")[0]] for n in names]))
+        subjects = {name: number for number, name in enumerate(dict.fromkeys(map(subject_of, names)))}
+        self.register_buffer("subject_of", torch.tensor([subjects[subject_of(name)] for name in names]))
         wordings = [n.partition(": ")[2].split() for n in names]
         words = {word: number for number, word in enumerate(dict.fromkeys(w for each in wordings for w in each))}
         share = torch.zeros(len(names), len(words))

@@ -86,6 +86,11 @@ class ThoughtBook:
         return replace(conversation, messages=messages)
 
 
+def subject_of(name: str) -> str:
+    """What an answer is about, from its name or thought."""
+    return name.removeprefix(OPEN).removesuffix(CLOSE).partition(": ")[0]
+
+
 def short_name(question: str) -> str:
     """A name for a question with alternatives: a wording that is short, but not so short that it says nothing."""
     names = [BEGINNINGS.sub("", wording.lower().rstrip("?.! ")) for wording in alternatives.variants(question)]

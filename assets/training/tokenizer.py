@@ -4,8 +4,9 @@ import json
 import random
 import re
 import shutil
+import string
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -49,8 +50,20 @@ def train_tokenizer(sampler: ConversationSampler, vocabulary: int, seed: int, co
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in TOOL_TAGS])
     if tokenizer.get_vocab_size() != vocabulary:
         raise ValueError(f"the corpus gives only {tokenizer.get_vocab_size()} tokens, not {vocabulary}")
-    thoughts = sampler.thoughts.tokens
-    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in thoughts])
+    return _with_thoughts(tokenizer, sampler)
+
+
+def continued_tokenizer(folder: Path, sampler: ConversationSampler) -> Tokenizer:
+    """The tokens of text of an earlier tokenizer, and the thoughts of today."""
+    earlier = load_tokenizer(folder)
+    state = json.loads(earlier.to_str())
+    first = first_thought(earlier)
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < first]
+    return _with_thoughts(Tokenizer.from_str(json.dumps(state)), sampler)
+
+
+def _with_thoughts(tokenizer: Tokenizer, sampler: ConversationSampler) -> Tokenizer:
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in sampler.thoughts.tokens])
     return tokenizer
 
 
@@ -137,6 +150,13 @@ def first_thought(tokenizer: Tokenizer) -> int:
     return last_tag + 1
 
 
+def blanked_words(tokenizer: Tokenizer) -> dict[int, int]:
+    """Tokens of a blank and a word, with those of the word alone."""
+    texts = {tokenizer.id_to_token(token): token for token in range(first_thought(tokenizer))}
+    pairs = ((token, texts.get(text.removeprefix(BLANK))) for text, token in texts.items() if text.startswith(BLANK))
+    return {token: word for token, word in pairs if word is not None}
+
+
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Read tokenizer.json."""
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -158,21 +178,34 @@ class Example:
     learned: list[bool]
     starts: list[int]
     """For every answer the place of the last token before it; the one after it is the answer's thought."""
+    misread: dict[int, int] = field(default_factory=dict)
+    """Places where another token is read than is to be said."""
+
+    @property
+    def read(self) -> list[int]:
+        """The tokens as the model sees them."""
+        return [self.misread.get(place, token) for place, token in enumerate(self.ids)]
 
     def question(self) -> "Example":
         """All up to the thought of the last answer; nothing of it is learned as text."""
         length = self.starts[-1] + 2
-        return Example(self.ids[:length], [False] * length, self.starts)
+        return replace(self.cut(length), learned=[False] * length)
 
     def with_given_thoughts(self) -> "Example":
         """The same, but thoughts are not to be learned: nothing before them tells which they are."""
         given = {place + 1 for place in self.starts}
         return replace(self, learned=[learned and place not in given for place, learned in enumerate(self.learned)])
 
+    def disturbed(self, share: float, rng: random.Random) -> "Example":
+        """The same with a share of the learned tokens misread as others of them, but for the last, which ends all."""
+        *said, last = (place for place, learned in enumerate(self.learned) if learned)
+        said = [place for place in said if self.ids[place] != self.ids[last]]
+        return replace(self, misread={place: self.ids[rng.choice(said)] for place in said if rng.random() < share})
+
     def cut(self, length: int) -> "Example":
         """The first tokens alone."""
         starts = [place for place in self.starts if place + 1 < length]
-        return Example(self.ids[:length], self.learned[:length], starts)
+        return replace(self, ids=self.ids[:length], learned=self.learned[:length], starts=starts)
 
 
 class ConversationEncoder:
@@ -186,6 +219,7 @@ class ConversationEncoder:
         self.as_is = as_is
         self.veil = Veil()
         self.hidden_token: int = tokenizer.token_to_id(END_OF_TEXT)
+        self.digits = {tokenizer.token_to_id(digit) for digit in string.digits}
         self.cache: dict[str, list[int]] = {}
 
     def encode(self, conversation: Conversation, rng: random.Random) -> Example:
@@ -213,8 +247,12 @@ class ConversationEncoder:
         ids = (self.shaken if rng.random() < SHAKEN_SHARE else self.plain).encode(text).ids
         if rng.random() < self.veil.questions:
             # The last one ends the turn.
-            ids[:-1] = [self.hidden_token if rng.random() < self.veil.tokens else token for token in ids[:-1]]
+            ids[:-1] = [self._hidden(token) if rng.random() < self.veil.tokens else token for token in ids[:-1]]
         return ids
+
+    def _hidden(self, token: int) -> int:
+        """Nothing is seen of a token; digits stay, for numbers are copied."""
+        return token if token in self.digits else self.hidden_token
 
     def _cached(self, text: str) -> list[int]:
         if text not in self.cache:

@@ -25,14 +25,22 @@ import corpus as corpus_files
 import model as models
 from assembly import assemble
 from batches import Batch, Diet, Examples, endless_batches, named, spoken
+from continuation import Earlier, continue_from
 from conversations import DRILL_MIXTURE, ConversationSampler
 from development import split_corpus
-from learner import Learner, Losses
+from learner import Learner, Losses, can_compile
 from muon import Muon
 from naming import Namer
 from self_check import check_format
 from thoughts import Answers
-from tokenizer import ConversationEncoder, Veil, load_tokenizer, save_tokenizer, train_tokenizer
+from tokenizer import (
+    ConversationEncoder,
+    Veil,
+    continued_tokenizer,
+    load_tokenizer,
+    save_tokenizer,
+    train_tokenizer,
+)
 from writing import Plain, Writer
 
 TRAINING_FOLDER = Path(__file__).resolve().parent
@@ -50,7 +58,7 @@ EXAMPLES = 600
 
 Draw = Callable[[ConversationSampler, ConversationEncoder, Diet], Examples]
 
-NO_VEIL, LIGHT_VEIL = Veil(), Veil(0.4, 0.18)
+NO_VEIL, SLIGHT_VEIL, LIGHT_VEIL = Veil(), Veil(0.3, 0.12), Veil(0.4, 0.18)
 ASKING = {
     "knowledge": 0.39,
     "follow_up": 0.4,
@@ -78,6 +86,8 @@ class Plan:
     batch_tokens: int
     veil: Veil = NO_VEIL
     noise: float = 0.6
+    model: str = "model"
+    """Of which it is a part."""
     averaged: int = 1
     """The weights are the mean of those at the ends of so many last cycles (Izmailov et al. 2018): such a mean holds
     for more unseen wordings than any of them. Only ends that lie close together have one that is any good."""
@@ -98,7 +108,7 @@ PLANS = (
         Namer,
         named,
         Diet(ASKING, drills=0.94),
-        [17_000_000] * 3,
+        [12_000_000] * 3,
         3e-3,
         3072,
         LIGHT_VEIL,
@@ -108,10 +118,12 @@ PLANS = (
         "writer",
         lambda tokenizer, answers: Writer(tokenizer),
         spoken,
-        Diet(COPYING, drills=0.62, recitals=0.26),
-        [44_000_000],
+        Diet(COPYING, drills=0.6, recitals=0.36, disturbed_recitals=0.4),
+        [14_000_000, 4_000_000, 4_000_000, 4_000_000],
         4e-3,
         2048,
+        SLIGHT_VEIL,
+        averaged=3,
     ),
     Plan(
         "draft",
@@ -121,6 +133,7 @@ PLANS = (
         [6_000_000],
         6e-3,
         2048,
+        model="draft",
     ),
 )
 
@@ -278,7 +291,10 @@ def prepare_tokenizer(arguments: argparse.Namespace, sampler: ConversationSample
     folder = arguments.runs / "tokenizer"
     if arguments.resume and (folder / "tokenizer.json").exists():
         return load_tokenizer(folder)
-    tokenizer = train_tokenizer(sampler, arguments.vocabulary, arguments.seed, TOKENIZER_CONVERSATIONS)
+    if arguments.go_on_from:
+        tokenizer = continued_tokenizer(arguments.go_on_from / "model", sampler)
+    else:
+        tokenizer = train_tokenizer(sampler, arguments.vocabulary, arguments.seed, TOKENIZER_CONVERSATIONS)
     save_tokenizer(tokenizer, folder)
     print(f"tokenizer: {tokenizer.get_vocab_size()} tokens", flush=True)
     return tokenizer
@@ -289,6 +305,8 @@ def train(plan: Plan, arguments: argparse.Namespace, sampler: ConversationSample
     torch.manual_seed(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     learner = plan.build(tokenizer, sampler.thoughts.answers())
+    if arguments.go_on_from:
+        continue_from(learner, Earlier(arguments.go_on_from / plan.model, tokenizer))
     torch.set_num_threads(min(arguments.threads, learner.threads))
     trainer = Trainer(plan, learner, device)
     checkpoint = arguments.runs / f"{plan.name}.pt"
@@ -311,6 +329,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="factor for all numbers of tokens")
     parser.add_argument("--vocabulary", type=int, default=4096)
     parser.add_argument("--hold-out", type=float, default=0.0, help="share of the lines kept for a development set")
+    parser.add_argument(
+        "--go-on-from", type=Path, metavar="FOLDER", help="begin with what model/ and draft/ there have learned"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoints")
     parser.add_argument("--eager", action="store_true", help="compile nothing: slower, but begins at once")
     parser.add_argument("--threads", type=int, default=2)
@@ -326,6 +347,9 @@ def main() -> None:
     """Tokenizer, demo model, draft model, evaluation."""
     arguments = parse_arguments()
     arguments.runs.mkdir(parents=True, exist_ok=True)
+    if not arguments.eager and not can_compile():
+        print("no working C++ compiler: the learners are not compiled and need up to twice the time", flush=True)
+        arguments.eager = True
     corpus = corpus_files.load(arguments.corpus)
     split_corpus(corpus, arguments.hold_out)
     sampler = ConversationSampler(corpus, held_out_share=arguments.hold_out)
@@ -340,7 +364,7 @@ def main() -> None:
         case {"namer": Namer() as namer, "writer": Writer() as writer}:
             rng, encoder = random.Random(arguments.seed), ConversationEncoder(tokenizer)
             drawn = [sampler.conversation(rng) for _ in range(EXAMPLES)]
-            drawn += [sampler.recital(rng, answer) for answer in sampler.recitals]
+            drawn += [sampler.recital(rng, [answer]) for answer in sampler.recitals]
             examples = [encoder.encode(conversation, rng) for conversation in drawn]
             models.export(assemble(namer, writer, tokenizer, examples), tokenizer, arguments.out / "model")
     match learned:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from torch import Tensor
-from writing import Writer
+from writing import LOUDNESS, Writer
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,18 @@ def test_the_second_layer_finds_what_came_next_when_the_same_was_said_before(
 
 
 def test_a_token_is_said_in_the_direction_in_which_it_is_read(untrained: Writer) -> None:
+    """Whether with a blank or without is for what stands before to say."""
     likeness = untrained.head() @ untrained.embedding()[: untrained.first_thought].T
-    assert torch.equal(likeness.argmax(-1), torch.arange(untrained.first_thought))
+    word_of = torch.arange(untrained.first_thought)
+    word_of[untrained.blanked] = untrained.words
+    assert torch.equal(word_of[likeness.argmax(-1)], word_of)
+
+
+def test_a_word_is_read_alike_with_its_blank_and_without(untrained: Writer) -> None:
+    embedding = untrained.embedding()
+    alike = (embedding[untrained.blanked] * embedding[untrained.words]).sum(-1) / LOUDNESS**2
+    assert len(alike) > 350
+    assert alike.min() > 0.9
 
 
 def test_the_other_heads_are_as_random_as_before(untrained: Writer) -> None:

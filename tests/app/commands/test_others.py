@@ -133,8 +133,9 @@ def test_doctor_keeps_what_it_found_until_it_is_asked_again(glasschat, monkeypat
     found = glasschat("doctor").out
     assert "as fast for 1 row" in found
     assert "as fast for 32 rows" in found
-    # Each operation's, those of two roundings of three, and `embedding` again, with quantized matrices.
-    assert f"{len(table.OPERATIONS) + 2 * 3 + 1} verdicts in" in found
+    # Each operation's, those of two roundings of three, `embedding` again, with quantized matrices, and those of AMX.
+    by_tiles = found.count("products of many rows by AMX")
+    assert f"{len(table.OPERATIONS) + 2 * 3 + 1 + by_tiles} verdicts in" in found
     _break(monkeypatch, "rope", "native")
     findings = {finding["subject"]: finding for finding in glasschat("doctor", "--json").json["findings"]}
     assert "our own kernel" not in findings["rope"]["detail"]  # as it was found before

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cpu/matmul.h"
+#include "cpu/probe.h"
 
 namespace grid {
 
@@ -13,6 +14,8 @@ void int8_matmul_grid(const char* name, glasschat::cpu::Multiply multiply);
 void attention_grid();
 void rows_grid();
 void probe_grid();
+void tile_probes_grid(const char* name, const glasschat::cpu::ProbeKernels& probe,
+                      const glasschat::cpu::Bf16Probe& pairs);
 void tiles_grid();
 
 }  // namespace grid

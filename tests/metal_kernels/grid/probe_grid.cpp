@@ -16,6 +16,14 @@ using namespace glasschat::cpu;
 
 constexpr int kChains = 12;
 
+bool tiles_in_force() {
+#if defined(__x86_64__)
+    return level() >= Level::amx;
+#else
+    return false;
+#endif
+}
+
 // Chain i begins at `first(i)` in each of 16 lanes, and each round adds `step`.
 Truth chains(int64_t rounds, double first, double later, double step) {
     const double sum = 16 * (kChains * (first + rounds * step) + later * kChains * (kChains - 1) / 2);
@@ -31,6 +39,9 @@ void probe_grid() {
         const std::string name = std::to_string(rounds) + " rounds";
         report.compare(name + " of floats", 1, [&](int64_t) { return probe.multiply(rounds); },
                        [&](int64_t) { return chains(rounds, 1, 0.1, double{0.999999f} * 1e-6f); });
+        if (tiles_in_force()) {
+            continue;  // bytes are multiplied in another way
+        }
         report.compare(name + " of bytes", 1, [&](int64_t) { return probe.multiply_int8(rounds); }, [&](int64_t) {
             // 64 bytes 1, 2, ... 15, 0, 1, ... in sixteen lanes of four, by the signed bytes of a number that grows.
             const auto dots = [](int32_t four) {
@@ -51,6 +62,9 @@ void probe_grid() {
         });
     }
 #if defined(__x86_64__)
+    if (tiles_in_force()) {
+        tile_probes_grid("probes of tiles", kAmxProbe, kAmxBf16Probe);
+    }
     if (level() >= Level::avx512bf16) {
         for (const int64_t rounds : {1, 100}) {
             report.compare(std::to_string(rounds) + " rounds of bfloat16", 1,

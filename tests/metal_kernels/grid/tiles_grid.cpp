@@ -76,24 +76,24 @@ void same_as_without(const Int8Kernels& tiles, const Int8Kernels& plain) {
     }
 }
 
-void probes() {
-    Report report("tile probes");
-    for (const int64_t rounds : {1, 3}) {
+}  // namespace
+
+void tile_probes_grid(const char* name, const ProbeKernels& probe, const Bf16Probe& pairs) {
+    Report report(name);
+    for (const int64_t rounds : {1, 3, 1000}) {
         const double numbers = 4.0 * 16 * 16 * static_cast<double>(rounds);
-        report.expect("bytes", kModelledProbe.multiply_int8(rounds) == numbers * 64, "the sum is another");
-        report.expect("pairs", kModelledBf16Probe.multiply(rounds) == numbers * 32, "the sum is another");
+        report.expect("bytes", probe.multiply_int8(rounds) == numbers * 64, "the sum is another");
+        report.expect("pairs", pairs.multiply(rounds) == numbers * 32, "the sum is another");
     }
     // A multiplication and an addition for each product.
-    report.expect("operations", kModelledProbe.int8_operations == 4 * 16 * 16 * 64 * 2, "are counted wrong");
-    report.expect("operations of pairs", kModelledBf16Probe.operations == 4 * 16 * 16 * 32 * 2, "are counted wrong");
+    report.expect("operations", probe.int8_operations == 4 * 16 * 16 * 64 * 2, "are counted wrong");
+    report.expect("operations of pairs", pairs.operations == 4 * 16 * 16 * 32 * 2, "are counted wrong");
 }
-
-}  // namespace
 
 void tiles_grid() {
     if (level() == Level::portable) {
         model();
-        probes();
+        tile_probes_grid("tile probes", kModelledProbe, kModelledBf16Probe);
         same_as_without(kModelledPortableInt8, kPortableInt8);
         int8_matmul_grid("int8 tiles", [](const PackedMatrix& matrix, const Activations& activations) {
             int8_matmul_by(kModelledPortableInt8, matrix, activations);
