@@ -32,6 +32,8 @@ class Diet:
 
     mixture: Mixture
     drills: float
+    drills_alone: float = 0.0
+    """Of the drills that are spoken, those with nothing before them, which take less time."""
     recitals: float = 0.0
     cut_drills: float = 0.0
     """Of the drills that copy nothing, those that end early in their answer."""
@@ -91,7 +93,7 @@ def spoken(sampler: ConversationSampler, encoder: ConversationEncoder, diet: Die
     def draw(rng: random.Random) -> Example:
         kind = rng.random()
         if kind < diet.drills:
-            drill = sampler.drill(rng, diet.mixture)
+            drill = sampler.drill(rng, diet.mixture, rng.random() < diet.drills_alone)
             example = encoder.encode(drill, rng)
             # What is copied or computed is learned to its end; other answers are known by heart after their beginning.
             whole = drill.copies or "tool_calls" in drill.messages[-1] or rng.random() > diet.cut_drills

@@ -11,6 +11,7 @@ import asked_kinds
 import grading
 from chat_format import Conversation, Message, assistant, prompt_text, user
 from corpus import Corpus
+from named_follow_ups import follow_ups_of
 from noise import PREFIXES, SUFFIXES
 from phrasings import Phrasings
 from thoughts import without_thought
@@ -134,6 +135,7 @@ class ProducibleQuestions:
             or any(key in self.keys for key in self.key_frames.slot_texts(form))
             or any(self.verbs.make(verb) for verb in self.verb_frames.slot_texts(form))
             or any(self.things.make(thing) for thing in self.thing_frames.slot_texts(form))
+            or any(self.lines.make(asked) for name in self.names for asked in follow_ups_of(form, name))
         )
 
     def _without_politeness(self, text: str) -> list[str]:

@@ -160,13 +160,12 @@ class ConversationSampler:
         copies = any(kind in COPYING for kind in kinds)
         return self.thoughts.spoken(Conversation(messages, listed, copies))
 
-    def drill(self, rng: random.Random, mixture: Mixture = DRILL_MIXTURE) -> Conversation:
-        """One question; lines are drawn evenly, so that each of the thousands is met again and again."""
-        messages: list[Message] = []
-        if rng.random() < 0.06:
-            messages.append({"role": "system", "content": rng.choice(SYSTEM_PROMPTS)})
-        while rng.random() < BEFORE_DRILLS:
-            messages += self._touched_upon(rng)
+    def drill(self, rng: random.Random, mixture: Mixture = DRILL_MIXTURE, alone: bool = False) -> Conversation:
+        """One question; lines are drawn evenly, so that each of the thousands is met again and again.
+
+        One that stands `alone` has nothing before it, and ends where a tool is called.
+        """
+        messages = [] if alone else self._before_a_drill(rng)
         kind = rng.choices(list(mixture), list(mixture.values()))[0]
         if kind == "knowledge":
             messages += self._drilled_question(rng)
@@ -174,8 +173,16 @@ class ConversationSampler:
             messages += self._drilled_follow_up(rng)
         else:
             turns = self._other_turns(kind, rng)
-            messages += turns if rng.random() < ANSWERED_DRILLS else until_last_call(turns)
+            messages += turns if not alone and rng.random() < ANSWERED_DRILLS else until_last_call(turns)
         return self._finished(messages, self._listed_tools({kind}, 0.04, rng), {kind})
+
+    def _before_a_drill(self, rng: random.Random) -> list[Message]:
+        messages: list[Message] = []
+        if rng.random() < 0.06:
+            messages.append({"role": "system", "content": rng.choice(SYSTEM_PROMPTS)})
+        while rng.random() < BEFORE_DRILLS:
+            messages += self._touched_upon(rng)
+        return messages
 
     def _touched_upon(self, rng: random.Random) -> list[Message]:
         """Any question before the one that counts, with the beginning of its answer."""

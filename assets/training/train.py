@@ -69,7 +69,7 @@ ASKING = {
     "copy": 0.005,
     "out_of_scope": 0.065,
 }
-COPYING = {"copy": 0.1, "calculator": 0.52, "search": 0.25, "files": 0.1, "clock": 0.03}
+COPYING = {"copy": 0.06, "calculator": 0.6, "search": 0.24, "files": 0.06, "clock": 0.04}
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ PLANS = (
         "writer",
         lambda tokenizer, answers: Writer(tokenizer),
         spoken,
-        Diet(COPYING, drills=0.6, recitals=0.36, disturbed_recitals=0.4),
-        [14_000_000, 4_000_000, 4_000_000, 4_000_000],
+        Diet(COPYING, drills=0.64, drills_alone=0.85, recitals=0.33, disturbed_recitals=0.4),
+        [10_000_000, 3_500_000, 3_500_000, 3_500_000],
         4e-3,
         2048,
         SLIGHT_VEIL,
