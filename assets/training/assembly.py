@@ -11,8 +11,9 @@ come the writer has learned to tell, by its gate: so there is a direction of its
 makes them unlikely where there is text, and another that makes all text unlikely where answers begin.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -37,6 +38,8 @@ SHAPE = models.Shape(
 )
 LOUD = 512.0
 """The length of the writer's embedding in the stream; the namer's places come to some 40."""
+DIVISOR = LOUD * SHAPE.hidden**-0.5
+"""What the norms of the first layers divide by, for the writer's places there are the embedding alone."""
 DIVISORS = 100
 """Examples by which the namer's part of the last norm is set."""
 APART = 50.0
@@ -57,9 +60,9 @@ def assemble(namer: Namer, writer: Writer, tokenizer: Tokenizer, examples: Seque
     body = model.model
     body.embed_tokens.weight[:, OF_NAMER] = namer.embedding()
     body.embed_tokens.weight[:, OF_WRITER] = writer.embedding() * (LOUD / LOUDNESS)
-    _place_namer(model, namer)
-    _place_writer(model, writer)
-    body.norm.weight[OF_WRITER] = writer.model.model.norm.weight * share_of_mean()
+    body.layers[0].input_layernorm.weight[KINDS] = naming.FIRST_VOLUME * DIVISOR
+    for place in (*places_of_namer(model, namer), *places_of_writer(model, writer)):
+        place.put()
 
     first = namer.first
     model.lm_head.weight[:first, OF_WRITER] = writer.head()
@@ -144,12 +147,12 @@ def _direction(places: Tensor, starts: Tensor, at_starts: float, at_text: float)
     return torch.linalg.lstsq(rows, torch.cat([wanted, torch.zeros(size, 1)])).solution[:, 0]
 
 
-def share_of_mean() -> float:
+def _share_of_mean() -> float:
     """The norm takes the mean over all places, though the writer's alone count."""
     return (WRITER_SHAPE.hidden / SHAPE.hidden) ** 0.5
 
 
-def rows_of_queries() -> Tensor:
+def _rows_of_queries() -> Tensor:
     """Where the namer's heads stand: each beside its KV head, of which more heads read here."""
     group, wider = naming.HEADS // naming.KV_HEADS, SHAPE.heads // SHAPE.kv_heads
     heads = torch.arange(naming.HEADS)
@@ -157,13 +160,30 @@ def rows_of_queries() -> Tensor:
     return (heads[:, None] * models.HEAD_SIZE + torch.arange(models.HEAD_SIZE)).flatten()
 
 
-def _place_namer(model: Qwen2ForCausalLM, namer: Namer) -> None:
-    divisor = LOUD * SHAPE.hidden**-0.5
-    queries, keys = rows_of_queries(), torch.arange(naming.KV_HEADS * models.HEAD_SIZE)
+@dataclass(frozen=True)
+class Place:
+    """Where in the model something stands that a learner has learned, and what it is multiplied by there."""
+
+    parameter: Tensor
+    index: Any
+    learned: Tensor
+    factor: float | Tensor = 1.0
+
+    def put(self) -> None:
+        """Into the model."""
+        self.parameter[self.index] = self.learned * self.factor
+
+    def take(self) -> None:
+        """Back from it."""
+        self.learned.copy_(self.parameter[self.index] / self.factor)
+
+
+def places_of_namer(model: Qwen2ForCausalLM, namer: Namer) -> Iterator[Place]:
+    """Of its layers; not of embedding, head and the last norm."""
+    queries, keys = _rows_of_queries(), torch.arange(naming.KV_HEADS * models.HEAD_SIZE)
     first, second = model.model.layers[:NAMING_LAYERS]
-    first.input_layernorm.weight[KINDS] = naming.FIRST_VOLUME * divisor
-    second.input_layernorm.weight[OF_NAMER] = namer.attention_gain * namer.attention_volume * divisor
-    second.post_attention_layernorm.weight[OF_NAMER] = namer.mlp_gain * namer.mlp_volume * divisor
+    yield Place(second.input_layernorm.weight, OF_NAMER, namer.attention_gain, namer.attention_volume * DIVISOR)
+    yield Place(second.post_attention_layernorm.weight, OF_NAMER, namer.mlp_gain, namer.mlp_volume * DIVISOR)
     for layer, learned, values, outputs, share in (
         (first, namer.first_layer, KINDS, KINDS, naming.FIRST_SHARE),
         (second, namer.attention, OF_NAMER, NAMED, naming.ATTENTION_SHARE),
@@ -174,29 +194,33 @@ def _place_namer(model: Qwen2ForCausalLM, namer: Namer) -> None:
             (attention.k_proj, learned.key, keys, KINDS),
             (attention.v_proj, learned.value, keys, values),
         ):
-            project.weight[rows, columns] = source.weight
-            project.bias[rows] = source.bias
-        attention.o_proj.weight[outputs, queries] = learned.output.weight * share
-    second.mlp.gate_proj.weight[: naming.FEED_FORWARD, OF_NAMER] = namer.gate.weight
-    second.mlp.up_proj.weight[: naming.FEED_FORWARD, OF_NAMER] = namer.up.weight
-    second.mlp.down_proj.weight[NAMED, : naming.FEED_FORWARD] = namer.down.weight * naming.MLP_SHARE
+            yield Place(project.weight, (rows, columns), source.weight)
+            yield Place(project.bias, rows, source.bias)
+        yield Place(attention.o_proj.weight, (outputs, queries), learned.output.weight, share)
+    width = slice(0, naming.FEED_FORWARD)
+    yield Place(second.mlp.gate_proj.weight, (width, OF_NAMER), namer.gate.weight)
+    yield Place(second.mlp.up_proj.weight, (width, OF_NAMER), namer.up.weight)
+    yield Place(second.mlp.down_proj.weight, (NAMED, width), namer.down.weight, naming.MLP_SHARE)
 
 
-def _place_writer(model: Qwen2ForCausalLM, writer: Writer) -> None:
-    loudness = LOUD / LOUDNESS
-    for layer, learned in zip(model.model.layers[NAMING_LAYERS:], writer.model.model.layers, strict=True):
+def places_of_writer(model: Qwen2ForCausalLM, writer: Writer) -> Iterator[Place]:
+    """Of its layers and the last norm; not of embedding and head."""
+    loudness, share = LOUD / LOUDNESS, _share_of_mean()
+    body = writer.model.model
+    for layer, learned in zip(model.model.layers[NAMING_LAYERS:], body.layers, strict=True):
         attention, source = layer.self_attn, learned.self_attn
         for project, projected in (
             (attention.q_proj, source.q_proj),
             (attention.k_proj, source.k_proj),
             (attention.v_proj, source.v_proj),
         ):
-            project.weight[:, OF_WRITER] = projected.weight
-            project.bias.copy_(projected.bias)
-        attention.o_proj.weight[OF_WRITER] = source.o_proj.weight * loudness
-        width = WRITER_SHAPE.feed_forward
-        layer.mlp.gate_proj.weight[:width, OF_WRITER] = learned.mlp.gate_proj.weight
-        layer.mlp.up_proj.weight[:width, OF_WRITER] = learned.mlp.up_proj.weight
-        layer.mlp.down_proj.weight[OF_WRITER, :width] = learned.mlp.down_proj.weight * loudness
-        layer.input_layernorm.weight[OF_WRITER] = learned.input_layernorm.weight * share_of_mean()
-        layer.post_attention_layernorm.weight[OF_WRITER] = learned.post_attention_layernorm.weight * share_of_mean()
+            yield Place(project.weight, (slice(None), OF_WRITER), projected.weight)
+            yield Place(project.bias, slice(None), projected.bias)
+        yield Place(attention.o_proj.weight, OF_WRITER, source.o_proj.weight, loudness)
+        width = slice(0, WRITER_SHAPE.feed_forward)
+        yield Place(layer.mlp.gate_proj.weight, (width, OF_WRITER), learned.mlp.gate_proj.weight)
+        yield Place(layer.mlp.up_proj.weight, (width, OF_WRITER), learned.mlp.up_proj.weight)
+        yield Place(layer.mlp.down_proj.weight, (OF_WRITER, width), learned.mlp.down_proj.weight, loudness)
+        yield Place(layer.input_layernorm.weight, OF_WRITER, learned.input_layernorm.weight, share)
+        yield Place(layer.post_attention_layernorm.weight, OF_WRITER, learned.post_attention_layernorm.weight, share)
+    yield Place(model.model.norm.weight, OF_WRITER, body.norm.weight, share)

@@ -17,11 +17,11 @@ from transformers import Qwen2ForCausalLM
 
 import model as models
 import naming
-from assembly import LOUD, NAMING_LAYERS, OF_NAMER, OF_WRITER, SHAPE, rows_of_queries, share_of_mean
+from assembly import OF_WRITER, places_of_namer, places_of_writer
 from learner import Learner
-from naming import CHOICE, KINDS, NAMED, Attention, Namer
+from naming import CHOICE, Namer
 from thoughts import subject_of
-from tokenizer import first_thought, load_tokenizer
+from tokenizer import first_thought, load_tokenizer, thought_tokens
 from writing import LOUDNESS, SAID_AS_READ, WRITER_SHAPE, Plain, Writer
 
 
@@ -35,7 +35,7 @@ class Earlier:
         self.first = first_thought(tokenizer)
         if first_thought(earlier) != self.first:
             raise ValueError(f"{folder} has other tokens of text than this run: it can't go on from there")
-        now, then = _names(tokenizer), _names(earlier)
+        now, then = thought_tokens(tokenizer), thought_tokens(earlier)
         numbers = {name: number for number, name in enumerate(then)}
         by_subject: dict[str, list[int]] = defaultdict(list)
         for number, name in enumerate(then):
@@ -55,10 +55,6 @@ class Earlier:
         return torch.cat([rows[: self.first], thoughts])
 
 
-def _names(tokenizer: Tokenizer) -> list[str]:
-    return [tokenizer.id_to_token(token) for token in range(first_thought(tokenizer), tokenizer.get_vocab_size())]
-
-
 @singledispatch
 def continue_from(learner: Learner, earlier: Earlier) -> None:
     """Let a learner begin with what the earlier model knows."""
@@ -74,38 +70,17 @@ def _(learner: Namer, earlier: Earlier) -> None:
     learner.words += earlier.of_tokens(read, learner.embedded()) - learner.embedded()
     learner.rows += earlier.of_thoughts(said, learner.head()) - learner.head()
 
-    divisor = LOUD * SHAPE.hidden**-0.5
-    first, second = body.layers[:NAMING_LAYERS]
-    gains = second.input_layernorm.weight, second.post_attention_layernorm.weight
-    learner.attention_gain.copy_(gains[0][OF_NAMER] / (learner.attention_volume * divisor))
-    learner.mlp_gain.copy_(gains[1][OF_NAMER] / (learner.mlp_volume * divisor))
     # The last norm divided by a number that is known no more; all logits have it in common.
     choice = body.norm.weight[CHOICE]
     learner.choice_gain.copy_(choice / choice.mean())
-    _take_attention(learner.first_layer, first.self_attn, KINDS, KINDS, naming.FIRST_SHARE)
-    _take_attention(learner.attention, second.self_attn, OF_NAMER, NAMED, naming.ATTENTION_SHARE)
-    width = naming.FEED_FORWARD
-    learner.gate.weight.copy_(second.mlp.gate_proj.weight[:width, OF_NAMER])
-    learner.up.weight.copy_(second.mlp.up_proj.weight[:width, OF_NAMER])
-    learner.down.weight.copy_(second.mlp.down_proj.weight[NAMED, :width] / naming.MLP_SHARE)
+    for place in places_of_namer(earlier.model, learner):
+        place.take()
 
 
 def _restrained(namer: Namer) -> None:
     """What thoughts have in common begins as little, or what is made up for would be as large."""
     for part in (namer.spelling.vectors, *namer.shared.parameters()):
         part *= 0.1
-
-
-def _take_attention(learned: Attention, source: torch.nn.Module, values: slice, outputs: slice, share: float) -> None:
-    queries, keys = rows_of_queries(), torch.arange(naming.KV_HEADS * models.HEAD_SIZE)
-    for project, taken, rows, columns in (
-        (learned.query, source.q_proj, queries, KINDS),
-        (learned.key, source.k_proj, keys, KINDS),
-        (learned.value, source.v_proj, keys, values),
-    ):
-        project.weight.copy_(taken.weight[rows, columns])
-        project.bias.copy_(taken.bias[rows])
-    learned.output.weight.copy_(source.o_proj.weight[outputs][:, queries] / share)
 
 
 @continue_from.register
@@ -119,26 +94,8 @@ def _(learner: Writer, earlier: Earlier) -> None:
     said = earlier.model.lm_head.weight[: earlier.first, OF_WRITER]
     as_read = SAID_AS_READ * LOUDNESS * read[: earlier.first]
     learner.take_rows(learner.model.lm_head.weight, said - said.mean(0) - as_read)
-
-    loudness, share = LOUD / LOUDNESS, share_of_mean()
-    body = learner.model.model
-    for layer, source in zip(body.layers, earlier.model.model.layers[NAMING_LAYERS:], strict=True):
-        attention, taken = layer.self_attn, source.self_attn
-        for project, projected in (
-            (attention.q_proj, taken.q_proj),
-            (attention.k_proj, taken.k_proj),
-            (attention.v_proj, taken.v_proj),
-        ):
-            project.weight.copy_(projected.weight[:, OF_WRITER])
-            project.bias.copy_(projected.bias)
-        attention.o_proj.weight.copy_(taken.o_proj.weight[OF_WRITER] / loudness)
-        width = WRITER_SHAPE.feed_forward
-        layer.mlp.gate_proj.weight.copy_(source.mlp.gate_proj.weight[:width, OF_WRITER])
-        layer.mlp.up_proj.weight.copy_(source.mlp.up_proj.weight[:width, OF_WRITER])
-        layer.mlp.down_proj.weight.copy_(source.mlp.down_proj.weight[OF_WRITER, :width] / loudness)
-        layer.input_layernorm.weight.copy_(source.input_layernorm.weight[OF_WRITER] / share)
-        layer.post_attention_layernorm.weight.copy_(source.post_attention_layernorm.weight[OF_WRITER] / share)
-    body.norm.weight.copy_(earlier.model.model.norm.weight[OF_WRITER] / share)
+    for place in places_of_writer(earlier.model, learner):
+        place.take()
 
 
 @continue_from.register

@@ -27,7 +27,7 @@ from model import HEAD_SIZE
 from rotation import rotate, rotations
 from spelling import Spelling
 from thoughts import CLOSE, OPEN, Answers, subject_of
-from tokenizer import END_OF_TEXT, TOOL_TAGS, TURN_END, TURN_START, first_thought
+from tokenizer import END_OF_TEXT, TOOL_TAGS, TURN_END, TURN_START, digit_tokens, first_thought, thought_tokens
 
 HIDDEN, HEADS, KV_HEADS, FEED_FORWARD = 256, 4, 2, 768
 WORDS, KINDS = slice(0, 224), slice(224, 256)
@@ -170,8 +170,7 @@ def kinds_of_tokens(tokenizer: Tokenizer) -> Tensor:
             raise ValueError(f"{mark!r} is not a token of its own")
         kinds[token[0], number] = KIND_VALUE
     kinds[first_thought(tokenizer) :, len(MARKS)] = KIND_VALUE
-    digits = [tokenizer.token_to_id(digit) for digit in "0123456789"]
-    kinds[digits, len(MARKS) + 1] = KIND_VALUE
+    kinds[digit_tokens(tokenizer), len(MARKS) + 1] = KIND_VALUE
     return kinds
 
 
@@ -201,8 +200,7 @@ class ThoughtParts(torch.nn.Module):
 
     def __init__(self, tokenizer: Tokenizer, answers: Answers) -> None:
         super().__init__()
-        names = [tokenizer.id_to_token(token) for token in range(first_thought(tokenizer), tokenizer.get_vocab_size())]
-        names = [name.removeprefix(OPEN).removesuffix(CLOSE) for name in names]
+        names = [thought.removeprefix(OPEN).removesuffix(CLOSE) for thought in thought_tokens(tokenizer)]
         subjects = {name: number for number, name in enumerate(dict.fromkeys(map(subject_of, names)))}
         self.register_buffer("subject_of", torch.tensor([subjects[subject_of(name)] for name in names]))
         wordings = [n.partition(": ")[2].split() for n in names]

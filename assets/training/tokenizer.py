@@ -150,6 +150,16 @@ def first_thought(tokenizer: Tokenizer) -> int:
     return last_tag + 1
 
 
+def thought_tokens(tokenizer: Tokenizer) -> list[str]:
+    """All thoughts, in order of their ids."""
+    return [tokenizer.id_to_token(token) for token in range(first_thought(tokenizer), tokenizer.get_vocab_size())]
+
+
+def digit_tokens(tokenizer: Tokenizer) -> list[int]:
+    """The ids of the ten digits; every number is made of them."""
+    return [tokenizer.token_to_id(digit) for digit in string.digits]
+
+
 def blanked_words(tokenizer: Tokenizer) -> dict[int, int]:
     """Tokens of a blank and a word, with those of the word alone."""
     texts = {tokenizer.id_to_token(token): token for token in range(first_thought(tokenizer))}
@@ -219,7 +229,7 @@ class ConversationEncoder:
         self.as_is = as_is
         self.veil = Veil()
         self.hidden_token: int = tokenizer.token_to_id(END_OF_TEXT)
-        self.digits = {tokenizer.token_to_id(digit) for digit in string.digits}
+        self.digits = set(digit_tokens(tokenizer))
         self.cache: dict[str, list[int]] = {}
 
     def encode(self, conversation: Conversation, rng: random.Random) -> Example:

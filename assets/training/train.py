@@ -2,8 +2,8 @@
 
     python assets/training/train.py
 
-takes nearly three hours on one CPU core that multiplies bfloat16, and an hour and three quarters on two, where each
-trains one of the two learners; two to three times as long on others.
+takes about two hours and a quarter on one CPU core that multiplies bfloat16, and little more than half of that on two,
+where each trains one of the two learners; twice as long on others.
 With --resume an interrupted run goes on from its last checkpoint.
 """
 
@@ -306,12 +306,13 @@ def train(plan: Plan, arguments: argparse.Namespace, sampler: ConversationSample
     torch.manual_seed(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     learner = plan.build(tokenizer, sampler.thoughts.answers())
-    if arguments.go_on_from:
+    checkpoint = arguments.runs / f"{plan.name}.pt"
+    begun = arguments.resume and checkpoint.exists()
+    if arguments.go_on_from and not begun:
         continue_from(learner, Earlier(arguments.go_on_from / plan.model, tokenizer))
     torch.set_num_threads(min(arguments.threads, learner.threads))
     trainer = Trainer(plan, learner, device)
-    checkpoint = arguments.runs / f"{plan.name}.pt"
-    if arguments.resume and checkpoint.exists():
+    if begun:
         trainer.load(checkpoint)
         print(f"{plan.name}: goes on at {trainer.tokens / 1e6:.2f}M tokens", flush=True)
     if not arguments.eager:
