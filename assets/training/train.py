@@ -342,7 +342,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=TRAINING_FOLDER / "runs" / "main", help="checkpoints")
     parser.add_argument("--out", type=Path, default=ASSETS_FOLDER, help="where model/ and draft/ are written")
     parser.add_argument("--no-evaluation", action="store_true")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.go_on_from and not (arguments.go_on_from / "model" / "tokenizer.json").exists():
+        parser.error(f"--go-on-from: {arguments.go_on_from} has no model/tokenizer.json; give the folder above model/")
+    return arguments
 
 
 def main() -> None:
