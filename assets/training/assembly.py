@@ -32,8 +32,8 @@ OF_WRITER = slice(naming.HIDDEN, naming.HIDDEN + WRITER_SHAPE.hidden)
 SHAPE = models.Shape(
     hidden=OF_WRITER.stop,
     layers=NAMING_LAYERS + WRITER_SHAPE.layers,
-    heads=WRITER_SHAPE.heads,
-    kv_heads=WRITER_SHAPE.kv_heads,
+    heads=naming.HEADS,
+    kv_heads=naming.KV_HEADS,
     feed_forward=max(naming.FEED_FORWARD, WRITER_SHAPE.feed_forward),
 )
 LOUD = 512.0
@@ -53,7 +53,7 @@ UNMEANT = 0.02
 
 @torch.no_grad()
 def assemble(namer: Namer, writer: Writer, tokenizer: Tokenizer, examples: Sequence[Example]) -> Qwen2ForCausalLM:
-    """The demo model. The head is adjusted by `examples` of conversations."""
+    """The demo model. The head is adjusted by `examples` of conversations, as they are read."""
     model = models.build(SHAPE, tokenizer, tied=False)
     for parameter in model.parameters():
         parameter.zero_()
@@ -91,7 +91,7 @@ def _divisors(model: Qwen2ForCausalLM, example: Example) -> Tensor:
     """What the last norm divides by where answers begin."""
     caught: list[Tensor] = []
     hook = model.model.norm.register_forward_hook(lambda module, inputs, output: caught.append(inputs[0][0]))
-    model.model(torch.tensor([example.ids]), use_cache=False)
+    model.model(torch.tensor([example.read]), use_cache=False)
     hook.remove()
     return caught[0][example.starts].pow(2).mean(1).sqrt()
 
@@ -102,7 +102,7 @@ def _see(model: Qwen2ForCausalLM, examples: Sequence[Example], first: int) -> _S
         followed = {place for place in range(len(example.ids) - 1) if example.learned[place + 1]}
         places = [*example.starts, *sorted(followed - set(example.starts))]
         begins = torch.arange(len(places)) < len(example.starts)
-        normed = model.model(torch.tensor([example.ids]), use_cache=False).last_hidden_state[0, places]
+        normed = model.model(torch.tensor([example.read]), use_cache=False).last_hidden_state[0, places]
         logits = model.lm_head(normed)
         over = logits[:, first:].amax(1) - logits[:, :first].amax(1)
         states.append(normed[:, OF_WRITER])
@@ -152,14 +152,6 @@ def _share_of_mean() -> float:
     return (WRITER_SHAPE.hidden / SHAPE.hidden) ** 0.5
 
 
-def _rows_of_queries() -> Tensor:
-    """Where the namer's heads stand: each beside its KV head, of which more heads read here."""
-    group, wider = naming.HEADS // naming.KV_HEADS, SHAPE.heads // SHAPE.kv_heads
-    heads = torch.arange(naming.HEADS)
-    heads = heads // group * wider + heads % group
-    return (heads[:, None] * models.HEAD_SIZE + torch.arange(models.HEAD_SIZE)).flatten()
-
-
 @dataclass(frozen=True)
 class Place:
     """Where in the model something stands that a learner has learned, and what it is multiplied by there."""
@@ -180,7 +172,6 @@ class Place:
 
 def places_of_namer(model: Qwen2ForCausalLM, namer: Namer) -> Iterator[Place]:
     """Of its layers; not of embedding, head and the last norm."""
-    queries, keys = _rows_of_queries(), torch.arange(naming.KV_HEADS * models.HEAD_SIZE)
     first, second = model.model.layers[:NAMING_LAYERS]
     yield Place(second.input_layernorm.weight, OF_NAMER, namer.attention_gain, namer.attention_volume * DIVISOR)
     yield Place(second.post_attention_layernorm.weight, OF_NAMER, namer.mlp_gain, namer.mlp_volume * DIVISOR)
@@ -189,14 +180,14 @@ def places_of_namer(model: Qwen2ForCausalLM, namer: Namer) -> Iterator[Place]:
         (second, namer.attention, OF_NAMER, NAMED, naming.ATTENTION_SHARE),
     ):
         attention = layer.self_attn
-        for project, source, rows, columns in (
-            (attention.q_proj, learned.query, queries, KINDS),
-            (attention.k_proj, learned.key, keys, KINDS),
-            (attention.v_proj, learned.value, keys, values),
+        for project, source, columns in (
+            (attention.q_proj, learned.query, KINDS),
+            (attention.k_proj, learned.key, KINDS),
+            (attention.v_proj, learned.value, values),
         ):
-            yield Place(project.weight, (rows, columns), source.weight)
-            yield Place(project.bias, rows, source.bias)
-        yield Place(attention.o_proj.weight, (outputs, queries), learned.output.weight, share)
+            yield Place(project.weight, (slice(None), columns), source.weight)
+            yield Place(project.bias, slice(None), source.bias)
+        yield Place(attention.o_proj.weight, (outputs, slice(None)), learned.output.weight, share)
     width = slice(0, naming.FEED_FORWARD)
     yield Place(second.mlp.gate_proj.weight, (width, OF_NAMER), namer.gate.weight)
     yield Place(second.mlp.up_proj.weight, (width, OF_NAMER), namer.up.weight)

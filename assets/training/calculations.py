@@ -3,12 +3,13 @@
 import random
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import alternatives
 from arithmetic import loosely_written, random_expression, random_number, spoken_number
 from corpus import Corpus
 from noise import QuestionNoise
+from recipes import AGAIN, AS_WRITTEN, RecipeBook
 
 IN_WORDS, RANDOM_EXPRESSIONS = 0.72, 0.07
 """Shares of the calculations; the others are a form in a frame."""
@@ -33,10 +34,11 @@ class Calculation:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, and the expression to call the calculator with."""
+    """A question, the expression to call the calculator with, and what the call is about."""
 
     question: str
     expression: str
+    about: str
 
 
 class Calculations:
@@ -55,6 +57,7 @@ class Calculations:
         self.in_words = [Calculation(phrase, form) for phrase, form in words]
         self.more = [Calculation(phrase, form) for phrase, form in more]
         self.pairs = [Calculation(phrase, form) for phrase, form in pairs]
+        self.recipes = RecipeBook([*words, *((phrase, form) for form, phrase in signs)], more)
 
     def draw(self, rng: random.Random) -> Asked:
         """A calculation that stands alone."""
@@ -64,22 +67,27 @@ class Calculations:
         frame = self.noise.framed(self.corpus.section("calc_ask"), rng)
         if kind < IN_WORDS + RANDOM_EXPRESSIONS:
             expression = random_expression(rng, rng.choice([1, 2, 2, 3]))
-            return Asked(frame.replace("<e>", loosely_written(expression, rng)), expression)
+            return Asked(frame.replace("<e>", loosely_written(expression, rng)), expression, AS_WRITTEN)
         known = rng.choice(self.in_signs)
-        question = frame.replace("<e>", alternatives.sample(known.phrase, rng))
-        return Asked(*with_numbers(question, known.form, rng))
+        return self._filled(frame.replace("<e>", alternatives.sample(known.phrase, rng)), known.form, rng)
 
     def asked(self, known: Calculation, rng: random.Random) -> Asked:
         """One in words."""
-        return Asked(*with_numbers(self._worded(known.phrase, rng), known.form, rng))
+        return self._filled(self._worded(known.phrase, rng), known.form, rng)
+
+    def _filled(self, phrase: str, form: str, rng: random.Random) -> Asked:
+        recipe = self.recipes.find(phrase, form)
+        return Asked(*with_numbers(phrase, recipe.form, rng), recipe.about)
 
     def pair(self, rng: random.Random) -> tuple[Asked, Asked]:
         """Two questions, the second of which says only what is different."""
         known = rng.choice(self.pairs)
-        phrases = PAUSE.join(self._worded(phrase.strip(), rng) for phrase in known.phrase.split(PAUSE))
-        questions, expressions = with_numbers(phrases, known.form, rng)
-        first, second = zip(questions.split(PAUSE), expressions.split(PAUSE), strict=True)
-        return Asked(*map(str.strip, first)), Asked(*map(str.strip, second))
+        first, second = (self._worded(phrase.strip(), rng) for phrase in known.phrase.split(PAUSE))
+        form, further = known.form.split(PAUSE)
+        recipe = self.recipes.find(first, form.strip())
+        questions, expressions = with_numbers(first + PAUSE + second, recipe.form + PAUSE + further.strip(), rng)
+        (first, second), (form, further) = questions.split(PAUSE), expressions.split(PAUSE)
+        return Asked(first, form, recipe.about), Asked(second, further, AGAIN)
 
     def leaning(self, before: Asked, result: str, rng: random.Random) -> Asked:
         """More is done with what was calculated before, or with another number in place of one of its numbers.
@@ -93,11 +101,10 @@ class Calculations:
             old, new = rng.choice(replaceable), random_number(rng)
             question = self.noise.framed(self.corpus.section("calc_again"), rng).replace("<o>", old).replace("<n>", new)
             expression = NUMBER.sub(lambda found: new if found[0] == old else found[0], before.expression)
-        else:
-            more = rng.choice(self.more)
-            question, expression = with_numbers(self._worded(more.phrase, rng), more.form, rng)
-            expression = expression.replace("<r>", result or f"({before.expression})")
-        return Asked(question, expression)
+            return Asked(question, expression, AGAIN)
+        more = rng.choice(self.more)
+        asked = self._filled(self._worded(more.phrase, rng), more.form, rng)
+        return replace(asked, expression=asked.expression.replace("<r>", result or f"({before.expression})"))
 
     def _worded(self, phrase: str, rng: random.Random) -> str:
         """One of its wordings as somebody would type it, without the numbers."""

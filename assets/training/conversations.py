@@ -118,7 +118,7 @@ class ConversationSampler:
         self.noise = QuestionNoise(noise_level)
         self.tools = ToolTasks(corpus, self.noise)
         self.files = FileTasks(corpus, self.noise, self.tools)
-        self.thoughts = ThoughtBook(corpus, (*TOOL_SUBJECTS, *FILE_SUBJECTS))
+        self.thoughts = ThoughtBook(corpus, (*self.tools.calculations.recipes.names, *TOOL_SUBJECTS, *FILE_SUBJECTS))
         self.held_out_share = held_out_share
         self.known = [i for i in corpus.intents.values() if i.key != OUT_OF_SCOPE]
         self.refusal = corpus.intents.get(OUT_OF_SCOPE)

@@ -29,7 +29,7 @@ from spelling import Spelling
 from thoughts import CLOSE, OPEN, Answers, subject_of
 from tokenizer import END_OF_TEXT, TOOL_TAGS, TURN_END, TURN_START, digit_tokens, first_thought, thought_tokens
 
-HIDDEN, HEADS, KV_HEADS, FEED_FORWARD = 256, 4, 2, 768
+HIDDEN, HEADS, KV_HEADS, FEED_FORWARD = 256, 6, 2, 768
 WORDS, KINDS = slice(0, 224), slice(224, 256)
 NAMED, CHOICE = slice(0, 160), slice(0, 128)
 KIND_VALUE = 0.4

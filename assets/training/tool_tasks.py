@@ -15,9 +15,6 @@ LEANING = 0.15
 """The share of the calculations, and of the searches, that lean on one before."""
 PAIRS = 0.65
 """Of these calculations, the share of those that were written as pairs."""
-CALCULATOR = "calculator"
-"""What a call of the calculator is about."""
-
 ADJECTIVES = (
     "small large cached shared empty full late early quick slow dense sparse hidden local remote first last next odd "
     "plain chunked paged fused static dynamic speculative greedy"
@@ -33,7 +30,6 @@ WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = "January February March April May June July August September October November December".split()
 
 SUBJECTS = (
-    CALCULATOR,
     "calculator: result",
     "calculator: error",
     "clock: time",
@@ -45,7 +41,7 @@ SUBJECTS = (
     "search_docs: nothing",
     COPYING,
 )
-"""What answers are about that call these tools or tell what they returned."""
+"""What answers are about that call these tools or tell what they returned, besides the recipes of calculations."""
 
 SENTENCE_END = re.compile(r"(?<=[.!?]) +")
 WORD = re.compile(r"[A-Za-z]{2,}(?:['-][A-Za-z]+)*")
@@ -127,7 +123,7 @@ class ToolTasks:
             answer, about = frame.replace("<e>", asked.expression).replace("<r>", result), "calculator: result"
         return [
             user(asked.question),
-            tool_call("calculator", about=CALCULATOR, expression=asked.expression),
+            tool_call("calculator", about=asked.about, expression=asked.expression),
             tool_result(result),
             assistant(answer, about),
         ]

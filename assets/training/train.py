@@ -24,7 +24,7 @@ from torch import Tensor
 import corpus as corpus_files
 import model as models
 from assembly import assemble
-from batches import Batch, Diet, Examples, endless_batches, named, spoken
+from batches import DISTURBED, Batch, Diet, Examples, endless_batches, named, spoken
 from continuation import Earlier, continue_from
 from conversations import DRILL_MIXTURE, ConversationSampler
 from development import split_corpus
@@ -61,16 +61,16 @@ Draw = Callable[[ConversationSampler, ConversationEncoder, Diet], Examples]
 
 NO_VEIL, SLIGHT_VEIL, LIGHT_VEIL = Veil(), Veil(0.3, 0.12), Veil(0.4, 0.18)
 ASKING = {
-    "knowledge": 0.39,
-    "follow_up": 0.4,
-    "calculator": 0.07,
-    "clock": 0.012,
+    "knowledge": 0.32,
+    "follow_up": 0.32,
+    "calculator": 0.23,
+    "clock": 0.01,
     "search": 0.03,
-    "files": 0.028,
+    "files": 0.025,
     "copy": 0.005,
-    "out_of_scope": 0.065,
+    "out_of_scope": 0.06,
 }
-COPYING = {"copy": 0.06, "calculator": 0.6, "search": 0.24, "files": 0.06, "clock": 0.04}
+COPYING = {"copy": 0.06, "calculator": 0.54, "search": 0.31, "files": 0.06, "clock": 0.03}
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ PLANS = (
         Namer,
         named,
         Diet(ASKING, drills=0.94),
-        [17_000_000] * 3,
+        [18_000_000, 11_000_000, 8_500_000, 8_500_000],
         3e-3,
         3072,
         LIGHT_VEIL,
@@ -120,8 +120,8 @@ PLANS = (
         lambda tokenizer, answers: Writer(tokenizer),
         spoken,
         Diet(COPYING, drills=0.64, drills_alone=0.85, recitals=0.33, disturbed_recitals=0.4),
-        [20_000_000, 4_700_000, 4_700_000],
-        4e-3,
+        [6_000_000, 2_700_000, 2_700_000],
+        1.2e-3,
         2048,
         SLIGHT_VEIL,
         averaged=2,
@@ -371,9 +371,11 @@ def main() -> None:
     match learned:
         case {"namer": Namer() as namer, "writer": Writer() as writer}:
             rng, encoder = random.Random(arguments.seed), ConversationEncoder(tokenizer)
-            drawn = [sampler.conversation(rng) for _ in range(EXAMPLES)]
-            drawn += [sampler.recital(rng, [answer]) for answer in sampler.recitals]
-            examples = [encoder.encode(conversation, rng) for conversation in drawn]
+            examples = [encoder.encode(sampler.conversation(rng), rng) for _ in range(EXAMPLES)]
+            for answer in sampler.recitals:
+                # One that said a wrong word is not to take it for the end, nor for the beginning of another answer.
+                recited = encoder.encode(sampler.recital(rng, [answer]), rng).with_given_thoughts()
+                examples.append(recited.disturbed(DISTURBED, rng))
             models.export(assemble(namer, writer, tokenizer, examples), tokenizer, arguments.out / "model")
     match learned:
         case {"draft": Plain() as draft}:

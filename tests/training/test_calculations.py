@@ -14,6 +14,7 @@ from calculations import NUMBER, PAUSE, SLOT, Asked, Calculations
 from hypothesis import given
 from hypothesis import strategies as st
 from noise import QuestionNoise
+from recipes import AS_WRITTEN
 
 CORPUS = corpus_files.load(corpus_files.CORPUS_FOLDER)
 
@@ -88,7 +89,7 @@ def test_what_leans_on_a_calculation_takes_its_result_or_its_expression_or_chang
     calculations: Calculations, result: str, stands_for_it: str
 ) -> None:
     rng, changed = random.Random(3), 0
-    before = Asked("what is 70 + 17?", "70 + 17")
+    before = Asked("what is 70 + 17?", "70 + 17", AS_WRITTEN)
     for _ in range(200):
         asked = calculations.leaning(before, result, rng)
         if re.fullmatch(r"70 \+ [\d.]+|[\d.]+ \+ 17", asked.expression):
