@@ -42,13 +42,16 @@ DIVISOR = LOUD * SHAPE.hidden**-0.5
 """What the norms of the first layers divide by, for the writer's places there are the embedding alone."""
 DIVISORS = 100
 """Examples by which the namer's part of the last norm is set."""
-APART = 50.0
-"""How much more likely what is to come, text or a thought, is made than what is not."""
+APART_AT_STARTS, APART_IN_TEXT = 50.0, 150.0
+"""How much more likely what is to come, a thought or text, is made than what is not. In the midst of text the layers that
+name have never learned anything, and their favourite may stand out by hundreds."""
 TEXT_AWAY, THOUGHTS_AWAY = 100.0, 300.0
 """That much to begin with, by least squares."""
 APART_STEP, APART_STEPS = 0.5, 600
-UNMEANT = 0.02
-"""What it counts that text changes among text, and thoughts among thoughts, beside falling short of `APART`."""
+UNMEANT_AT_STARTS, UNMEANT_IN_TEXT = 0.01, 0.1
+"""What it counts that thoughts change among thoughts, and text among text, beside falling short of that."""
+STRAY = 1e-4
+"""What the fourth power of falling short counts in text, beside its square: one place in thousands ends an answer."""
 
 
 @torch.no_grad()
@@ -113,14 +116,16 @@ def _see(model: Qwen2ForCausalLM, examples: Sequence[Example], first: int) -> _S
 
 def _apart(seen: _Seen) -> list[Tensor]:
     """Rows of the writer's places for all text, and for all thoughts, so that neither gets in the other's way: where
-    there is text every thought, and where answers begin all text, is by `APART` less likely than what is to come.
+    there is text every thought, and where answers begin all text, is by far less likely than what is to come.
 
     Neither is to change anything where it is not meant: then formats of few digits still tell words, and names, apart.
     """
     starts = seen.starts
+    wanted = torch.where(starts, APART_AT_STARTS, APART_IN_TEXT)
+    sides = ((starts, UNMEANT_AT_STARTS), (~starts, UNMEANT_IN_TEXT))
     rows = [
-        loudness * _direction(seen.states, starts, *wanted)
-        for loudness, wanted in ((TEXT_AWAY, (-1.0, 0.0)), (THOUGHTS_AWAY, (0.0, -1.0)))
+        loudness * _direction(seen.states, starts, *at)
+        for loudness, at in ((TEXT_AWAY, (-1.0, 0.0)), (THOUGHTS_AWAY, (0.0, -1.0)))
     ]
     with torch.enable_grad():
         optimizer = torch.optim.Adam([row.requires_grad_() for row in rows], lr=APART_STEP)
@@ -129,8 +134,9 @@ def _apart(seen: _Seen) -> list[Tensor]:
             for_text, for_thoughts = (seen.states @ row for row in rows)
             between = torch.where(starts, for_thoughts - for_text, for_text - for_thoughts)
             unmeant = torch.where(starts, for_thoughts, for_text)
-            short = (APART - seen.ahead - between).relu()
-            loss = sum(short[of].square().mean() + UNMEANT * unmeant[of].square().mean() for of in (starts, ~starts))
+            short = (wanted - seen.ahead - between).relu()
+            loss = sum(short[of].square().mean() + costs * unmeant[of].square().mean() for of, costs in sides)
+            loss = loss + STRAY * short[~starts].pow(4).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

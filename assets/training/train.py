@@ -74,33 +74,43 @@ COPYING = {"copy": 0.06, "calculator": 0.54, "search": 0.31, "files": 0.06, "clo
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How one learner is trained: what it meets, and how the learning rate rises and falls."""
+class Schedule:
+    """How long a learner learns, and how the learning rate rises and falls."""
 
-    name: str
-    build: Callable[[Tokenizer, Answers], Learner]
-    draw: Draw
-    diet: Diet
     cycles: Sequence[int]
     """In each the learning rate rises and falls, after the first time half as high: how many tokens they take."""
     learning_rate: float
-    batch_tokens: int
-    veil: Veil = NO_VEIL
-    noise: float = 0.6
-    model: str = "model"
-    """Of which it is a part."""
     averaged: int = 1
     """The weights are the mean of those at the ends of so many last cycles (Izmailov et al. 2018): such a mean holds
     for more unseen wordings than any of them. Only ends that lie close together have one that is any good."""
 
     @property
     def tokens(self) -> int:
-        """All that it meets."""
+        """All that is met."""
         return sum(self.cycles)
 
-    def scaled(self, factor: float) -> "Plan":
+    def scaled(self, factor: float) -> "Schedule":
         """The same with more tokens, or fewer."""
         return replace(self, cycles=[int(factor * tokens) for tokens in self.cycles])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one learner is trained, and what it meets."""
+
+    name: str
+    build: Callable[[Tokenizer, Answers], Learner]
+    draw: Draw
+    diet: Diet
+    batch_tokens: int
+    from_nothing: Schedule
+    going_on: Schedule
+    """With what an earlier model knows: at a rate as high as the first a writer forgets the answers, and needs as long
+    as before to know them again."""
+    veil: Veil = NO_VEIL
+    noise: float = 0.6
+    model: str = "model"
+    """Of which it is a part."""
 
 
 PLANS = (
@@ -109,31 +119,29 @@ PLANS = (
         Namer,
         named,
         Diet(ASKING, drills=0.94),
-        [18_000_000, 11_000_000, 8_500_000, 8_500_000],
-        3e-3,
         3072,
+        Schedule([17_000_000] * 3, 3e-3, averaged=3),
+        Schedule([18_000_000, 11_000_000, 8_500_000, 8_500_000], 3e-3, averaged=3),
         LIGHT_VEIL,
-        averaged=3,
     ),
     Plan(
         "writer",
         lambda tokenizer, answers: Writer(tokenizer),
         spoken,
         Diet(COPYING, drills=0.64, drills_alone=0.85, recitals=0.33, disturbed_recitals=0.4),
-        [6_000_000, 2_700_000, 2_700_000],
-        1.2e-3,
         2048,
+        Schedule([20_000_000, 4_700_000, 4_700_000], 4e-3, averaged=2),
+        Schedule([6_000_000, 2_700_000, 2_700_000], 1.2e-3, averaged=2),
         SLIGHT_VEIL,
-        averaged=2,
     ),
     Plan(
         "draft",
         lambda tokenizer, answers: Plain(models.DRAFT_SHAPE, tokenizer),
         spoken,
         Diet(DRILL_MIXTURE, drills=0.5, recitals=0.2, cut_drills=0.9, cut_conversations=0.6),
-        [6_000_000],
-        6e-3,
         2048,
+        Schedule([6_000_000], 6e-3),
+        Schedule([4_500_000], 3e-3),
         model="draft",
     ),
 )
@@ -142,8 +150,8 @@ PLANS = (
 class Progress:
     """Prints a line every now and then: losses, speed and the time left."""
 
-    def __init__(self, plan: Plan, tokens: int, seconds_between: float = 20.0) -> None:
-        self.plan, self.seconds_between = plan, seconds_between
+    def __init__(self, name: str, goal: int, tokens: int, seconds_between: float = 20.0) -> None:
+        self.name, self.goal, self.seconds_between = name, goal, seconds_between
         self.started = self.printed = time.monotonic()
         self.tokens_at_start = tokens
         self.means: dict[str, float] = {}
@@ -157,9 +165,9 @@ class Progress:
             return
         self.printed = now
         speed = (tokens - self.tokens_at_start) / (now - self.started)
-        left = (self.plan.tokens - tokens) / max(speed, 1)
+        left = (self.goal - tokens) / max(speed, 1)
         print(
-            f"{self.plan.name}: {tokens / 1e6:.2f}/{self.plan.tokens / 1e6:.1f}M tokens, "
+            f"{self.name}: {tokens / 1e6:.2f}/{self.goal / 1e6:.1f}M tokens, "
             f"loss {', '.join(f'{name} {mean:.3f}' for name, mean in self.means.items())}, "
             f"lr {learning_rate:.1e}, {speed:.0f} tok/s, {left / 60:.1f} min left",
             flush=True,
@@ -169,8 +177,8 @@ class Progress:
 class Trainer:
     """Takes one learner through its plan; its whole state can be saved and loaded."""
 
-    def __init__(self, plan: Plan, learner: Learner, device: torch.device) -> None:
-        self.plan, self.device = plan, device
+    def __init__(self, plan: Plan, schedule: Schedule, learner: Learner, device: torch.device) -> None:
+        self.plan, self.schedule, self.device = plan, schedule, device
         self.learner = learner.to(device).train()
         self.tokens = self.conversations = 0
         self.seconds = 0.0
@@ -186,19 +194,19 @@ class Trainer:
 
     def run(self, sampler: ConversationSampler, encoder: ConversationEncoder, checkpoint: Path) -> None:
         """Train until the planned number of tokens is reached."""
-        progress = Progress(self.plan, self.tokens)
+        progress = Progress(self.plan.name, self.schedule.tokens, self.tokens)
         # After a resume the stream of conversations is a new one, drawn from another seed.
         rng = random.Random(f"{self.plan.name} {self.tokens} {torch.initial_seed()}")
         sampler.noise.level, encoder.veil = self.plan.noise, self.plan.veil
         batches = endless_batches(self.plan.draw(sampler, encoder, self.plan.diet), rng, self.plan.batch_tokens)
         last_time = saved = time.monotonic()
-        while self.tokens < self.plan.tokens:
+        while self.tokens < self.schedule.tokens:
             learning_rate = self._set_learning_rate()
             cycle = self.cycle
             losses = self._learn(next(batches))
             if self.cycle > cycle:
                 self.ends.append({name: value.clone() for name, value in self.learner.state_dict().items()})
-                self.ends = self.ends[-self.plan.averaged :]
+                self.ends = self.ends[-self.schedule.averaged :]
             progress.report(self.tokens, losses, learning_rate)
             now = time.monotonic()
             self.seconds += now - last_time
@@ -212,7 +220,7 @@ class Trainer:
     @property
     def cycle(self) -> int:
         """The number of cycles that have ended."""
-        return sum(end <= self.tokens for end in accumulate(self.plan.cycles))
+        return sum(end <= self.tokens for end in accumulate(self.schedule.cycles))
 
     def _learn(self, batch: Batch) -> Losses:
         """One optimizer step."""
@@ -228,14 +236,14 @@ class Trainer:
 
     def _set_learning_rate(self) -> float:
         """In each cycle a linear warm-up, then a cosine down to a small rest."""
-        cycles = self.plan.cycles
+        cycles = self.schedule.cycles
         done = (self.tokens - sum(cycles[: self.cycle])) / cycles[self.cycle]
         if done < WARM_UP_SHARE:
             share = max(done, 1e-3) / WARM_UP_SHARE
         else:
             cosine = 0.5 * (1 + math.cos(math.pi * (done - WARM_UP_SHARE) / (1 - WARM_UP_SHARE)))
             share = FINAL_LEARNING_RATE_SHARE + (1 - FINAL_LEARNING_RATE_SHARE) * cosine
-        learning_rate = self.plan.learning_rate * share * (0.5 if self.cycle else 1.0)
+        learning_rate = self.schedule.learning_rate * share * (0.5 if self.cycle else 1.0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
@@ -266,7 +274,7 @@ class Trainer:
     def summary(self) -> dict[str, object]:
         """What the report says about the training."""
         return {
-            "tokens": self.plan.tokens,
+            "tokens": self.schedule.tokens,
             "parameters": models.parameter_count(self.learner),
             "conversations": self.conversations,
             "minutes": round(self.seconds / 60, 1),
@@ -311,7 +319,8 @@ def train(plan: Plan, arguments: argparse.Namespace, sampler: ConversationSample
     if arguments.go_on_from and not begun:
         continue_from(learner, Earlier(arguments.go_on_from / plan.model, tokenizer))
     torch.set_num_threads(min(arguments.threads, learner.threads))
-    trainer = Trainer(plan, learner, device)
+    schedule = plan.going_on if arguments.go_on_from else plan.from_nothing
+    trainer = Trainer(plan, schedule.scaled(arguments.scale), learner, device)
     if begun:
         trainer.load(checkpoint)
         print(f"{plan.name}: goes on at {trainer.tokens / 1e6:.2f}M tokens", flush=True)
@@ -364,9 +373,7 @@ def main() -> None:
     tokenizer = prepare_tokenizer(arguments, sampler)
     check_format(arguments.runs / "tokenizer", sampler)
     learned = {
-        plan.name: train(plan.scaled(arguments.scale), arguments, sampler, tokenizer)
-        for plan in PLANS
-        if arguments.only in (None, plan.name)
+        plan.name: train(plan, arguments, sampler, tokenizer) for plan in PLANS if arguments.only in (None, plan.name)
     }
     match learned:
         case {"namer": Namer() as namer, "writer": Writer() as writer}:
