@@ -43,8 +43,8 @@ DIVISOR = LOUD * SHAPE.hidden**-0.5
 DIVISORS = 100
 """Examples by which the namer's part of the last norm is set."""
 APART_AT_STARTS, APART_IN_TEXT = 50.0, 150.0
-"""How much more likely what is to come, a thought or text, is made than what is not. In the midst of text the layers that
-name have never learned anything, and their favourite may stand out by hundreds."""
+"""How much more likely what is to come, a thought or text, is made than what is not. In the midst of text the layers
+that name have never learned anything, and their favourite may stand out by hundreds."""
 TEXT_AWAY, THOUGHTS_AWAY = 100.0, 300.0
 """That much to begin with, by least squares."""
 APART_STEP, APART_STEPS = 0.5, 600
