@@ -9,7 +9,7 @@ import alternatives
 from arithmetic import loosely_written, random_expression, random_number, spoken_number
 from corpus import Corpus
 from noise import QuestionNoise
-from recipes import AGAIN, AS_WRITTEN, RecipeBook
+from recipes import AGAIN, AS_WRITTEN, NUMBER, SLOT, RecipeBook
 
 IN_WORDS, RANDOM_EXPRESSIONS = 0.72, 0.07
 """Shares of the calculations; the others are a form in a frame."""
@@ -17,11 +17,8 @@ NUMBERS_IN_WORDS = 0.18
 """The share of the calculations in which some numbers may be written in words."""
 
 SIGNS_BESIDE_NUMBERS = re.compile(r"[+*/^×÷√%(]|>\s*[-x]|[-x]\s*<|>[a-z]")
-SLOTS = "abcdef"
-SLOT = re.compile(rf"<([{SLOTS}])>")
 PAUSE = ";;"
 """Between two questions, and between what they compute."""
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 @dataclass(frozen=True)

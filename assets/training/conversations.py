@@ -15,7 +15,6 @@ from file_tasks import FileTasks
 from named_follow_ups import with_name
 from noise import QuestionNoise, pseudo_word
 from thoughts import Answers, ThoughtBook
-from tool_tasks import SUBJECTS as TOOL_SUBJECTS
 from tool_tasks import ToolTasks
 
 SYSTEM_PROMPTS = (
@@ -118,7 +117,7 @@ class ConversationSampler:
         self.noise = QuestionNoise(noise_level)
         self.tools = ToolTasks(corpus, self.noise)
         self.files = FileTasks(corpus, self.noise, self.tools)
-        self.thoughts = ThoughtBook(corpus, (*self.tools.calculations.recipes.names, *TOOL_SUBJECTS, *FILE_SUBJECTS))
+        self.thoughts = ThoughtBook(corpus, (*self.tools.subjects, *FILE_SUBJECTS))
         self.held_out_share = held_out_share
         self.known = [i for i in corpus.intents.values() if i.key != OUT_OF_SCOPE]
         self.refusal = corpus.intents.get(OUT_OF_SCOPE)

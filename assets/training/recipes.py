@@ -23,12 +23,15 @@ AS_WRITTEN = f"{CALCULATOR}: as written"
 AGAIN = f"{CALCULATOR}: again"
 """The calculation before, with something else in one place."""
 
+SLOT = re.compile("<([a-f])>")
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 RESULT = "r"
 LETTERS = string.ascii_lowercase[: string.ascii_lowercase.index(RESULT)]
 """Of the numbers in a question; `r` is the result before it."""
-NUMBER = re.compile(r"<[a-f]>|(?<![\w.])\d[\d,]*(?:\.\d+)?")
-"""A slot, or a number that is there in every wording."""
-NUMBER_IN_FORM = re.compile(r"<[a-f]>|\d+(?:\.\d+)?")
+ASKED = re.compile(rf"{SLOT.pattern}|(?<![\w.])\d[\d,]*(?:\.\d+)?")
+"""A number of a question: a slot, or one that every wording has, as people write it."""
+COMPUTED = re.compile(rf"{SLOT.pattern}|{NUMBER.pattern}")
+"""A number of a form."""
 LETTER = re.compile(r"\b[a-r]\b")
 TIMES = re.compile(r"(?<=[>\d)])[x×](?=[<\d(])")
 OPERATOR = re.compile(r"[-+*/%]")
@@ -109,10 +112,10 @@ class RecipeBook:
 
 
 def _lettered(phrase: str, form: str) -> _Lettered:
-    numbers = [number.replace(",", "") for number in NUMBER.findall(phrase)]
+    numbers = [number[0].replace(",", "") for number in ASKED.finditer(phrase)]
     # Of a number that is there twice, the first.
     letters = dict(reversed(list(zip(numbers, LETTERS, strict=False))))
-    form = NUMBER_IN_FORM.sub(lambda found: letters.get(found[0], found[0]), form).replace("<r>", RESULT)
+    form = COMPUTED.sub(lambda found: letters.get(found[0], found[0]), form).replace("<r>", RESULT)
     return _Lettered(form, letters, len(numbers))
 
 

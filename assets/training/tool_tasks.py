@@ -15,6 +15,7 @@ LEANING = 0.15
 """The share of the calculations, and of the searches, that lean on one before."""
 PAIRS = 0.65
 """Of these calculations, the share of those that were written as pairs."""
+
 ADJECTIVES = (
     "small large cached shared empty full late early quick slow dense sparse hidden local remote first last next odd "
     "plain chunked paged fused static dynamic speculative greedy"
@@ -41,7 +42,7 @@ SUBJECTS = (
     "search_docs: nothing",
     COPYING,
 )
-"""What answers are about that call these tools or tell what they returned, besides the recipes of calculations."""
+"""What answers are about that call these tools or tell what they returned, besides the calls of the calculator."""
 
 SENTENCE_END = re.compile(r"(?<=[.!?]) +")
 WORD = re.compile(r"[A-Za-z]{2,}(?:['-][A-Za-z]+)*")
@@ -74,6 +75,11 @@ class ToolTasks:
             for text in (*intent.answers, *intent.reasons)
             for sentence in SENTENCE_END.split(re.sub(r"[*`]", "", text).replace("\n", " "))
         ]
+
+    @property
+    def subjects(self) -> list[str]:
+        """All that answers are about which call these tools or tell what they returned."""
+        return [*self.calculations.recipes.names, *SUBJECTS]
 
     def conversation(self, kind: str, rng: random.Random, answered: float = 0.7) -> list[Message]:
         """One question to a tool ("calculator", "clock" or "search"); answered is the share with a result."""
