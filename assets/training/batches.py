@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from conversations import ConversationSampler, Mixture
-from tokenizer import ConversationEncoder, Example
+from tokenizer import MAX_POSITIONS, ConversationEncoder, Example
 
 POOL = 2048
 # A new shape costs the CPU's kernels a warm-up, so lengths are rounded up.
 LENGTH_STEP = 8
-LONGEST_CONVERSATION = 448
+# As long as the app's: what was never met so far behind, the writer goes astray with.
+LONGEST_CONVERSATION = MAX_POSITIONS
 
 # Learned places are filled up to a multiple of this number, for the same reason.
 PLACES_STEP = 256
@@ -28,13 +29,15 @@ DISTURBED = 0.06
 
 @dataclass(frozen=True)
 class Diet:
-    """What is drawn how often: drills by their mixture, answers to be known by heart; the rest are conversations."""
+    """What is drawn how often: drills by their mixture, answers to be known by heart, long talks; the rest are short
+    conversations."""
 
     mixture: Mixture
     drills: float
     drills_alone: float = 0.0
     """Of the drills that are spoken, those with nothing before them, which take less time."""
     recitals: float = 0.0
+    talks: float = 0.0
     cut_drills: float = 0.0
     """Of the drills that copy nothing, those that end early in their answer."""
     cut_conversations: float = 0.0
@@ -88,7 +91,7 @@ def endless_batches(draw: Examples, rng: random.Random, batch_tokens: int) -> It
 
 
 def spoken(sampler: ConversationSampler, encoder: ConversationEncoder, diet: Diet) -> Examples:
-    """Drills, answers to be known by heart, and whole conversations; all are learned word by word."""
+    """Drills, answers to be known by heart, and conversations; all are learned word by word."""
 
     def draw(rng: random.Random) -> Example:
         kind = rng.random()
@@ -101,6 +104,8 @@ def spoken(sampler: ConversationSampler, encoder: ConversationEncoder, diet: Die
         if kind < diet.drills + diet.recitals:
             recited = encoder.encode(sampler.recital(rng), rng).with_given_thoughts()
             return recited.disturbed(DISTURBED, rng) if rng.random() < diet.disturbed_recitals else recited
+        if kind < diet.drills + diet.recitals + diet.talks:
+            return encoder.encode(sampler.talk(rng), rng)
         example = encoder.encode(sampler.conversation(rng), rng)
         return _cut_answer(example, rng, CUT_AFTER) if rng.random() < diet.cut_conversations else example
 
@@ -111,9 +116,13 @@ def named(sampler: ConversationSampler, encoder: ConversationEncoder, diet: Diet
     """Drills and conversations without their last answer, which has only to be named: many questions in little time."""
 
     def draw(rng: random.Random) -> Example:
-        drawn = sampler.drill(rng, diet.mixture) if rng.random() < diet.drills else sampler.conversation(rng)
+        kind = rng.random()
+        if kind < diet.drills:
+            drawn = sampler.drill(rng, diet.mixture)
+        else:
+            drawn = sampler.talk(rng) if kind < diet.drills + diet.talks else sampler.conversation(rng)
         # Nothing is copied here, so that what could be copied may suffer, too.
-        return encoder.encode(replace(drawn, copies=False), rng).question()
+        return encoder.encode(drawn, rng, copied_as_is=False).question()
 
     return draw
 

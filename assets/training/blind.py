@@ -1,7 +1,7 @@
 """The blind evaluation set and the open one: loading, asking turn by turn, finding what training could produce."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,12 @@ class Asked:
     answer: str
 
 
-def ask(items: list[BlindItem], answer_prompts: Asker) -> list[Asked]:
-    """Put the turns of all items to the model; earlier answers are part of the later prompts."""
-    histories: list[list[Message]] = [[] for _ in items]
+def ask(items: list[BlindItem], answer_prompts: Asker, before: Sequence[list[Message]] = ()) -> list[Asked]:
+    """Put the turns of all items to the model; earlier answers are part of the later prompts.
+
+    `before` is what was talked about before each item; nothing without.
+    """
+    histories: list[list[Message]] = [list(messages) for messages in before] or [[] for _ in items]
     positions = [0] * len(items)
     asked = [Asked("", "") for _ in items]
     while True:

@@ -13,7 +13,7 @@ from recipes import AGAIN, AS_WRITTEN, NUMBER, SLOT, RecipeBook
 
 IN_WORDS, RANDOM_EXPRESSIONS = 0.72, 0.07
 """Shares of the calculations; the others are a form in a frame."""
-NUMBERS_IN_WORDS = 0.18
+NUMBERS_IN_WORDS = 0.25
 """The share of the calculations in which some numbers may be written in words."""
 
 SIGNS_BESIDE_NUMBERS = re.compile(r"[+*/^×÷√%(]|>\s*[-x]|[-x]\s*<|>[a-z]")
@@ -127,6 +127,6 @@ def with_numbers(phrase: str, form: str, rng: random.Random) -> tuple[str, str]:
 
 
 def _written(digits: str, rng: random.Random) -> str:
-    if len(digits) > 3 and digits.isdigit() and rng.random() < 0.3:
+    if len(digits) > 3 and digits.isdigit() and rng.random() < 0.4:
         return f"{int(digits):,}"
     return digits

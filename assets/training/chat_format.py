@@ -32,8 +32,11 @@ class Conversation:
 
     messages: list[Message]
     tools: dict[str, list[str]] | None = None
-    copies: bool = False
-    """Whether an answer repeats words of the user."""
+
+    @property
+    def copies(self) -> bool:
+        """Whether an answer repeats words of the user, or of a result."""
+        return any(message.get("copied") for message in self.messages)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Piece:
     text: str
     learned: bool
     spoken_by: str
+    copied: bool = False
+    """Whether an answer repeats words of it."""
 
 
 def user(text: str) -> Message:
@@ -101,11 +106,16 @@ def tool_schemas(tools: dict[str, list[str]]) -> list[dict[str, Any]]:
     ]
 
 
-def _turn(role: str, content: str) -> list[Piece]:
+def copied(messages: list[Message]) -> list[Message]:
+    """The same, marked: answers among them repeat words of the others."""
+    return [{**message, "copied": True} for message in messages]
+
+
+def _turn(role: str, content: str, is_copied: bool = False) -> list[Piece]:
     learned = role == "assistant"
     return [
         Piece(f"<|im_start|>{role}\n", False, "format"),
-        Piece(content + "<|im_end|>", learned, role),
+        Piece(content + "<|im_end|>", learned, role, is_copied),
         Piece("\n", False, "format"),
     ]
 
@@ -133,11 +143,11 @@ def pieces(conversation: Conversation) -> list[Piece]:
                 responses.append(messages[position]["content"])
                 position += 1
             wrapped = "\n".join(f"<tool_response>\n{text}\n</tool_response>" for text in responses)
-            result += _turn("user", wrapped)
+            result += _turn("user", wrapped, message.get("copied", False))
         elif message["role"] == "assistant":
             result += _turn("assistant", _answer_text(message))
         else:
-            result += _turn(message["role"], message["content"])
+            result += _turn(message["role"], message["content"], message.get("copied", False))
     return result
 
 

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 import alternatives
 from asked_kinds import AskedKinds
-from chat_format import DEMO_TOOLS, ENGINE_TOOLS, FILE_TOOLS, Conversation, Message, assistant, until_last_call, user
+from chat_format import (
+    DEMO_TOOLS,
+    ENGINE_TOOLS,
+    FILE_TOOLS,
+    Conversation,
+    Message,
+    assistant,
+    copied,
+    until_last_call,
+    user,
+)
 from corpus import Corpus, FollowUp, Intent, chosen_by_hash
 from descriptions import Describer
 from file_tasks import SUBJECTS as FILE_SUBJECTS
@@ -73,8 +83,9 @@ ANSWERED_DRILLS = 0.3
 # The share of the searches for what was talked about before.
 SEARCHED_BEFORE = 0.1
 
-# The share of drills with another exchange before them (and of those, with one more).
-BEFORE_DRILLS = 0.2
+# The share of drills with another exchange before them (and of those, with one more), and what that is about.
+BEFORE_DRILLS = 0.27
+BEFORE = {"knowledge": 0.6, "calculator": 0.27, "clock": 0.02, "search": 0.06, "files": 0.05}
 
 # The most answers that are recited in a row, and the share of the questions between them that are cut short.
 MOST_RECITED = 2
@@ -88,7 +99,9 @@ RICHER_BY_KIND = 1.5
 MEANWHILE = 0.2
 HEARD = ("thanks", "ok", "wow", "lol", "compliment")
 
+# The questions of a conversation, and of a long talk: 2000 tokens and more.
 TURNS = {1: 0.54, 2: 0.27, 3: 0.13, 4: 0.06}
+FEWEST_OF_TALK, MOST_OF_TALK = 5, 18
 
 OUT_OF_SCOPE = "out_of_scope"
 
@@ -139,12 +152,19 @@ class ConversationSampler:
 
     def conversation(self, rng: random.Random) -> Conversation:
         """One conversation with one to four questions (follow-ups are extra)."""
+        return self._conversation(rng.choices(list(TURNS), list(TURNS.values()))[0], rng)
+
+    def talk(self, rng: random.Random) -> Conversation:
+        """One with many questions, so that all that is learned is met far from the beginning, too."""
+        return self._conversation(rng.randint(FEWEST_OF_TALK, MOST_OF_TALK), rng)
+
+    def _conversation(self, questions: int, rng: random.Random) -> Conversation:
         messages: list[Message] = []
         if rng.random() < 0.25:
             messages.append({"role": "system", "content": rng.choice(SYSTEM_PROMPTS)})
         last: Answered | None = None
         kinds: set[str] = set()
-        for _ in range(rng.choices(list(TURNS), list(TURNS.values()))[0]):
+        for _ in range(questions):
             kind = rng.choices(list(MIXTURE), list(MIXTURE.values()))[0]
             kinds.add(kind)
             if kind == "knowledge":
@@ -152,12 +172,11 @@ class ConversationSampler:
             else:
                 turns, last = self._other_turns(kind, rng), None
             messages += turns
-        return self._finished(messages, self._listed_tools(kinds, 0.33, rng), kinds)
+        return self._finished(messages, self._listed_tools(kinds, 0.33, rng))
 
-    def _finished(self, messages: list[Message], listed: dict[str, list[str]] | None, kinds: set[str]) -> Conversation:
+    def _finished(self, messages: list[Message], listed: dict[str, list[str]] | None = None) -> Conversation:
         """With the thoughts, as the model says it."""
-        copies = any(kind in COPYING for kind in kinds)
-        return self.thoughts.spoken(Conversation(messages, listed, copies))
+        return self.thoughts.spoken(Conversation(messages, listed))
 
     def drill(self, rng: random.Random, mixture: Mixture = DRILL_MIXTURE, alone: bool = False) -> Conversation:
         """One question; lines are drawn evenly, so that each of the thousands is met again and again.
@@ -173,7 +192,7 @@ class ConversationSampler:
         else:
             turns = self._other_turns(kind, rng)
             messages += turns if not alone and rng.random() < ANSWERED_DRILLS else until_last_call(turns)
-        return self._finished(messages, self._listed_tools({kind}, 0.04, rng), {kind})
+        return self._finished(messages, self._listed_tools({kind}, 0.04, rng))
 
     def _before_a_drill(self, rng: random.Random) -> list[Message]:
         messages: list[Message] = []
@@ -184,7 +203,11 @@ class ConversationSampler:
         return messages
 
     def _touched_upon(self, rng: random.Random) -> list[Message]:
-        """Any question before the one that counts, with the beginning of its answer."""
+        """Any question before the one that counts, with the beginning of its answer, or a call: what is asked next does
+        not lean on it."""
+        kind = rng.choices(list(BEFORE), list(BEFORE.values()))[0]
+        if kind != "knowledge":
+            return self._other_turns(kind, rng)
         intent = rng.choices(self.known, self.drill_weights)[0]
         return [user(self.question(intent, rng)), self._begun(rng.choice(intent.answers), rng)]
 
@@ -210,7 +233,7 @@ class ConversationSampler:
             if not answers and rng.random() < CUT_SHORT:
                 asked = " ".join(asked.split(" ")[: rng.randint(0, 3)])
             messages += [user(asked), assistant(text, about)]
-        return self._finished(messages, None, set())
+        return self._finished(messages)
 
     def _drilled_question(self, rng: random.Random) -> list[Message]:
         intent = rng.choices(self.known, self.drill_weights)[0]
@@ -278,6 +301,10 @@ class ConversationSampler:
         return dict(listed)
 
     def _other_turns(self, kind: str, rng: random.Random) -> list[Message]:
+        turns = self._turns_of(kind, rng)
+        return copied(turns) if kind in COPYING else turns
+
+    def _turns_of(self, kind: str, rng: random.Random) -> list[Message]:
         if kind == "copy":
             return self.tools.copy_task(rng)
         if kind == "out_of_scope":

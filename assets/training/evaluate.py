@@ -5,6 +5,7 @@ python assets/training/evaluate.py [--failures] [--json FILE]
 
 import argparse
 import json
+import random
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +19,20 @@ import blind
 import corpus as corpus_files
 import grading
 import model as models
-from chat_format import Conversation, prompt_text
+from chat_format import Conversation, Message, prompt_text
+from conversations import ConversationSampler
+from corpus import Corpus
 from development import DevelopmentSet, Item, known_answers, split_corpus
 from generation import Acceptance, Answer, answer_all, measure_acceptance
+from memory import keep_freed_memory
 from thoughts import without_thought
 from tokenizer import load_tokenizer
 
 ASSETS_FOLDER = Path(__file__).resolve().parent.parent
 DRAFTED_TOKENS = 4
+TOKENS_BEFORE = 1500
+"""How much is talked about before the blind set is asked once more; the model's context holds 2048 tokens."""
+NOISE_OF_TALKS = 0.5
 
 
 @dataclass
@@ -86,6 +93,27 @@ def evaluate_development(
     return scores
 
 
+class Talks:
+    """Draws what was talked about before a question, the same ones every time."""
+
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer) -> None:
+        self.sampler = ConversationSampler(corpus, NOISE_OF_TALKS)
+        self.tokenizer = tokenizer
+        self.rng = random.Random(1)
+
+    def of(self, tokens: int) -> list[Message]:
+        """Whole exchanges, as many as that many tokens hold."""
+        messages: list[Message] = []
+        while True:
+            more = [message for message in self.sampler.conversation(self.rng).messages if message["role"] != "system"]
+            longer = [*messages, *more]
+            if len(self.tokenizer.encode(prompt_text(Conversation(longer))).ids) > tokens:
+                return messages
+            # Where a tool was called without a result, nobody goes on in the app.
+            if "tool_calls" not in more[-1]:
+                messages = longer
+
+
 @dataclass
 class BlindResult:
     """Scores on the blind or the open set: all items, and those that training cannot produce word for word."""
@@ -102,10 +130,19 @@ def evaluate_blind(
     corpus_folder: Path,
     file: Path = blind.BLIND_FILE,
     show_failures: bool = False,
+    tokens_before: int = 0,
+    every: int = 1,
 ) -> BlindResult:
-    """Scores on the blind set, or the open one; answers to the blind one are not shown, or one would tune on items."""
-    items = blind.load(file)
-    producible = blind.ProducibleQuestions(corpus_files.load(corpus_folder))
+    """Scores on the blind set, or the open one; answers to the blind one are not shown, or one would tune on items.
+
+    With `tokens_before` each is asked after about as many tokens of talk about other things; one in `every` items is
+    taken.
+    """
+    items = blind.load(file)[::every]
+    corpus = corpus_files.load(corpus_folder)
+    producible = blind.ProducibleQuestions(corpus)
+    talks = Talks(corpus, tokenizer)
+    before = [talks.of(tokens_before) for _ in items] if tokens_before else []
     endless = 0
 
     def answer_prompts(prompts: list[str]) -> list[str]:
@@ -114,7 +151,7 @@ def evaluate_blind(
         endless += sum(not answer.ended for answer in answers)
         return [answer.text for answer in answers]
 
-    asked = blind.ask(items, answer_prompts)
+    asked = blind.ask(items, answer_prompts, before)
     all_items, unseen_items = Scores(), Scores()
     for item, result in zip(items, asked, strict=True):
         good = item.grade(result.answer)
@@ -159,6 +196,9 @@ def report(
         print_table("blind set (without items that training can produce)", results["blind"])
         print_table("blind set (all items)", results["blind_with_producible"])
         print(f"answers that did not end: {result.endless}")
+        far = evaluate_blind(model, tokenizer, corpus_folder, tokens_before=TOKENS_BEFORE, every=3)
+        results["blind_far"] = far.unseen_items.summary()
+        print_table(f"blind set, after {TOKENS_BEFORE} tokens of talk about other things", results["blind_far"])
         opened = evaluate_blind(model, tokenizer, corpus_folder, blind.OPEN_FILE, show_failures)
         results["open"] = opened.unseen_items.summary()
         results["open_with_producible"] = opened.all_items.summary()
@@ -190,6 +230,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
     results = report(arguments.model, arguments.draft, arguments.corpus, arguments.hold_out, arguments.failures)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

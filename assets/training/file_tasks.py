@@ -30,6 +30,8 @@ ERRORS = (
     "error: {path} is refused: it may hold secrets",
 )
 
+LONG_TEXTS = 0.05
+
 TOOLS = ("read_file", "list_files", "search_files", "edit_file", "run_command", "engine_state")
 SUBJECTS = (*TOOLS, *(f"{tool}: done" for tool in TOOLS), "tool: failed")
 """What answers are about that call these tools or tell what they did."""
@@ -149,7 +151,9 @@ class FileTasks:
         return self.tools.fact(rng)
 
     def _text(self, rng: random.Random) -> str:
-        return "\n".join(self._line(rng) for _ in range(rng.choice([1, 1, 2, 3, 5])))
+        lines = [self._line(rng) for _ in range(rng.choice([1, 1, 2, 3, 5]))]
+        # Now and then one that fills much of the context, of lines that are much alike.
+        return "\n".join(lines * (rng.randint(2, 12) if rng.random() < LONG_TEXTS else 1))
 
 
 def random_path(rng: random.Random) -> str:

@@ -232,13 +232,16 @@ class ConversationEncoder:
         self.digits = set(digit_tokens(tokenizer))
         self.cache: dict[str, list[int]] = {}
 
-    def encode(self, conversation: Conversation, rng: random.Random) -> Example:
-        """Ids, marks and the beginnings of the answers of a whole conversation."""
+    def encode(self, conversation: Conversation, rng: random.Random, copied_as_is: bool = True) -> Example:
+        """Ids, marks and the beginnings of the answers of a whole conversation.
+
+        Where nothing of them is going to be written, questions that answers copy from may suffer, too.
+        """
         example = Example([], [], [])
         for piece in pieces(conversation):
             if piece.learned:
                 example.starts.append(len(example.ids) - 1)
-            if piece.spoken_by == "user" and not (self.as_is or conversation.copies):
+            if piece.spoken_by == "user" and not (self.as_is or (copied_as_is and piece.copied)):
                 piece_ids = self._question(piece.text, rng)
             elif piece.spoken_by == "format":
                 piece_ids = self._cached(piece.text)

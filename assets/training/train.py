@@ -24,11 +24,12 @@ from torch import Tensor
 import corpus as corpus_files
 import model as models
 from assembly import assemble
-from batches import DISTURBED, Batch, Diet, Examples, endless_batches, named, spoken
+from batches import DISTURBED, LONGEST_CONVERSATION, Batch, Diet, Examples, endless_batches, named, spoken
 from continuation import Earlier, continue_from
 from conversations import DRILL_MIXTURE, ConversationSampler
 from development import split_corpus
 from learner import Learner, Losses, can_compile
+from memory import keep_freed_memory
 from muon import Muon
 from naming import Namer
 from precision import rounds_products
@@ -53,17 +54,18 @@ WEIGHT_DECAY = 0.05
 GRADIENT_CLIP = 1.0
 TOKENIZER_CONVERSATIONS = 25_000
 CHECKPOINT_SECONDS = 180.0
-EXAMPLES = 600
-"""The conversations that the assembled model's head is adjusted by, besides all answers that are known by heart."""
+EXAMPLES, TALKS = 300, 150
+"""The conversations and long talks that the assembled model's head is adjusted by, besides all answers that are known
+by heart."""
 
 
 Draw = Callable[[ConversationSampler, ConversationEncoder, Diet], Examples]
 
 NO_VEIL, SLIGHT_VEIL, LIGHT_VEIL = Veil(), Veil(0.3, 0.12), Veil(0.4, 0.18)
 ASKING = {
-    "knowledge": 0.32,
-    "follow_up": 0.32,
-    "calculator": 0.23,
+    "knowledge": 0.34,
+    "follow_up": 0.35,
+    "calculator": 0.18,
     "clock": 0.01,
     "search": 0.03,
     "files": 0.025,
@@ -118,27 +120,27 @@ PLANS = (
         "namer",
         Namer,
         named,
-        Diet(ASKING, drills=0.94),
+        Diet(ASKING, drills=0.94, talks=0.012),
         3072,
         Schedule([17_000_000] * 3, 3e-3, averaged=3),
-        Schedule([18_000_000, 11_000_000, 8_500_000, 8_500_000], 3e-3, averaged=3),
+        Schedule([11_000_000, 7_000_000, 7_000_000], 3e-3, averaged=3),
         LIGHT_VEIL,
     ),
     Plan(
         "writer",
         lambda tokenizer, answers: Writer(tokenizer),
         spoken,
-        Diet(COPYING, drills=0.64, drills_alone=0.85, recitals=0.33, disturbed_recitals=0.4),
+        Diet(COPYING, drills=0.64, drills_alone=0.75, recitals=0.31, disturbed_recitals=0.4, talks=0.025),
         2048,
         Schedule([20_000_000, 4_700_000, 4_700_000], 4e-3, averaged=2),
-        Schedule([6_000_000, 2_700_000, 2_700_000], 1.2e-3, averaged=2),
+        Schedule([3_200_000, 1_400_000, 1_400_000], 1.2e-3, averaged=2),
         SLIGHT_VEIL,
     ),
     Plan(
         "draft",
         lambda tokenizer, answers: Plain(models.DRAFT_SHAPE, tokenizer),
         spoken,
-        Diet(DRILL_MIXTURE, drills=0.5, recitals=0.2, cut_drills=0.9, cut_conversations=0.6),
+        Diet(DRILL_MIXTURE, drills=0.5, recitals=0.2, cut_drills=0.9, cut_conversations=0.6, talks=0.03),
         2048,
         Schedule([6_000_000], 6e-3),
         Schedule([4_500_000], 3e-3),
@@ -360,6 +362,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Tokenizer, demo model, draft model, evaluation."""
     arguments = parse_arguments()
+    keep_freed_memory()
     arguments.runs.mkdir(parents=True, exist_ok=True)
     if not rounds_products():
         # What is done number by number is then the smaller part, and what is compiled was even slower.
@@ -379,6 +382,7 @@ def main() -> None:
         case {"namer": Namer() as namer, "writer": Writer() as writer}:
             rng, encoder = random.Random(arguments.seed), ConversationEncoder(tokenizer)
             examples = [encoder.encode(sampler.conversation(rng), rng) for _ in range(EXAMPLES)]
+            examples += [encoder.encode(sampler.talk(rng), rng).cut(LONGEST_CONVERSATION) for _ in range(TALKS)]
             for answer in sampler.recitals:
                 # One that said a wrong word is not to take it for the end, nor for the beginning of another answer.
                 recited = encoder.encode(sampler.recital(rng, [answer]), rng).with_given_thoughts()

@@ -1,0 +1,75 @@
+"""Conversations as they are drawn: long talks, what stands before a question, and what is copied from one."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import corpus as corpus_files
+import pytest
+from chat_format import Conversation, assistant, copied, user
+from conversations import ConversationSampler
+from recipes import AGAIN
+from tokenizer import ConversationEncoder, Tokenizer, Veil, digit_tokens
+
+RESULT = re.compile(r"\br\b")
+"""How a recipe writes the result before."""
+
+
+@pytest.fixture(scope="module")
+def sampler() -> ConversationSampler:
+    return ConversationSampler(corpus_files.load())
+
+
+def exchanges(conversation: Conversation) -> int:
+    return sum(message["role"] == "user" for message in conversation.messages)
+
+
+def test_a_long_talk_fills_the_context_and_every_answer_in_it_begins_with_a_thought(
+    sampler: ConversationSampler, tokenizer: Tokenizer
+) -> None:
+    rng, encoder = random.Random(1), ConversationEncoder(tokenizer)
+    lengths = []
+    for _ in range(40):
+        example = encoder.encode(sampler.talk(rng), rng)
+        lengths.append(len(example.ids))
+        for start in example.starts:
+            assert tokenizer.id_to_token(example.ids[start + 1]).startswith("<think>")
+    lengths.sort()
+    assert lengths[0] > 300
+    assert lengths[len(lengths) // 2] > 1000
+    assert lengths[-1] > 1800
+
+
+def test_a_calculation_may_follow_another_that_it_has_nothing_to_do_with(sampler: ConversationSampler) -> None:
+    rng, independent, alone = random.Random(2), 0, 0
+    for _ in range(600):
+        messages = sampler.drill(rng, {"calculator": 1.0}).messages
+        *before, last = [message["about"] for message in messages if message.get("tool_calls")]
+        leans = last == AGAIN or RESULT.search(last.partition(": ")[2])
+        independent += not leans and any(about.startswith("calculator") for about in before)
+        alone += not before
+    assert independent > 15
+    assert alone > 300
+
+
+def test_what_is_copied_is_read_as_it_stands_while_other_questions_are_veiled(tokenizer: Tokenizer) -> None:
+    encoder, rng = ConversationEncoder(tokenizer), random.Random(3)
+    encoder.veil = Veil(questions=1.0, tokens=1.0)
+    said, asked = "find zebra crossing in the notes", "what is a block of the cache?"
+    conversation = Conversation(
+        [*copied([user(said), assistant("zebra crossing", "repeat")]), user(asked), assistant("a piece", "block")]
+    )
+    assert conversation.copies
+    text = tokenizer.decode(encoder.encode(conversation, rng).ids)
+    assert said in text
+    assert asked not in text
+    assert said not in tokenizer.decode(encoder.encode(conversation, rng, copied_as_is=False).ids)
+
+
+def test_numbers_are_never_veiled(tokenizer: Tokenizer) -> None:
+    encoder, rng = ConversationEncoder(tokenizer), random.Random(4)
+    encoder.veil = Veil(questions=1.0, tokens=1.0)
+    ids = encoder.encode(Conversation([user("add 4096 to 37"), assistant("4133", "calculator: result")]), rng).ids
+    digits = set(digit_tokens(tokenizer))
+    assert tokenizer.decode([token for token in ids if token in digits]) == "4096374133"
