@@ -84,8 +84,8 @@ ANSWERED_DRILLS = 0.3
 SEARCHED_BEFORE = 0.1
 
 # The share of drills with another exchange before them (and of those, with one more), and what that is about.
-BEFORE_DRILLS = 0.27
-BEFORE = {"knowledge": 0.6, "calculator": 0.27, "clock": 0.02, "search": 0.06, "files": 0.05}
+BEFORE_DRILLS = 0.35
+BEFORE = {"knowledge": 0.5, "calculator": 0.36, "clock": 0.02, "search": 0.06, "files": 0.06}
 
 # The most answers that are recited in a row, and the share of the questions between them that are cut short.
 MOST_RECITED = 2

@@ -30,7 +30,7 @@ ERRORS = (
     "error: {path} is refused: it may hold secrets",
 )
 
-LONG_TEXTS = 0.05
+LONG_TEXTS = 0.15
 
 TOOLS = ("read_file", "list_files", "search_files", "edit_file", "run_command", "engine_state")
 SUBJECTS = (*TOOLS, *(f"{tool}: done" for tool in TOOLS), "tool: failed")

@@ -11,7 +11,7 @@ from corpus import Corpus
 from noise import QuestionNoise, pseudo_word
 from thoughts import COPYING
 
-LEANING = 0.15
+LEANING = 0.13
 """The share of the calculations, and of the searches, that lean on one before."""
 PAIRS = 0.65
 """Of these calculations, the share of those that were written as pairs."""
