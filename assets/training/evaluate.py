@@ -196,7 +196,7 @@ def report(
         print_table("blind set (without items that training can produce)", results["blind"])
         print_table("blind set (all items)", results["blind_with_producible"])
         print(f"answers that did not end: {result.endless}")
-        far = evaluate_blind(model, tokenizer, corpus_folder, tokens_before=TOKENS_BEFORE, every=3)
+        far = evaluate_blind(model, tokenizer, corpus_folder, tokens_before=TOKENS_BEFORE, every=6)
         results["blind_far"] = far.unseen_items.summary()
         print_table(f"blind set, after {TOKENS_BEFORE} tokens of talk about other things", results["blind_far"])
         opened = evaluate_blind(model, tokenizer, corpus_folder, blind.OPEN_FILE, show_failures)
