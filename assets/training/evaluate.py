@@ -141,8 +141,10 @@ def evaluate_blind(
     items = blind.load(file)[::every]
     corpus = corpus_files.load(corpus_folder)
     producible = blind.ProducibleQuestions(corpus)
-    talks = Talks(corpus, tokenizer)
-    before = [talks.of(tokens_before) for _ in items] if tokens_before else []
+    before: list[list[Message]] = []
+    if tokens_before:
+        talks = Talks(corpus, tokenizer)
+        before = [talks.of(tokens_before) for _ in items]
     endless = 0
 
     def answer_prompts(prompts: list[str]) -> list[str]:
@@ -198,7 +200,7 @@ def report(
         print(f"answers that did not end: {result.endless}")
         far = evaluate_blind(model, tokenizer, corpus_folder, tokens_before=TOKENS_BEFORE, every=6)
         results["blind_far"] = far.unseen_items.summary()
-        print_table(f"blind set, after {TOKENS_BEFORE} tokens of talk about other things", results["blind_far"])
+        print_table(f"blind set, after up to {TOKENS_BEFORE} tokens of talk about other things", results["blind_far"])
         opened = evaluate_blind(model, tokenizer, corpus_folder, blind.OPEN_FILE, show_failures)
         results["open"] = opened.unseen_items.summary()
         results["open_with_producible"] = opened.all_items.summary()

@@ -10,7 +10,8 @@ import pytest
 from chat_format import Conversation, assistant, copied, user
 from conversations import ConversationSampler
 from recipes import AGAIN
-from tokenizer import ConversationEncoder, Tokenizer, Veil, digit_tokens
+from tokenizer import ConversationEncoder, Veil, digit_tokens
+from tokenizers import Tokenizer
 
 RESULT = re.compile(r"\br\b")
 """How a recipe writes the result before."""
@@ -19,10 +20,6 @@ RESULT = re.compile(r"\br\b")
 @pytest.fixture(scope="module")
 def sampler() -> ConversationSampler:
     return ConversationSampler(corpus_files.load())
-
-
-def exchanges(conversation: Conversation) -> int:
-    return sum(message["role"] == "user" for message in conversation.messages)
 
 
 def test_a_long_talk_fills_the_context_and_every_answer_in_it_begins_with_a_thought(
