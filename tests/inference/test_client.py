@@ -327,24 +327,17 @@ def test_no_engine_outlives_its_app(folder: Path) -> None:
 # --- weight ---
 
 
-def test_importing_the_client_is_light() -> None:
+def test_importing_the_client_takes_nothing_but_the_standard_library() -> None:
+    """So the app's first frame never waits for array libraries or tokenizers: those are the engine's."""
     program = """
-        import sys, time
-        began = time.process_time()
+        import sys
+        before = set(sys.modules)
         import inference.client
-        print(time.process_time() - began)
-        heavy = {"mlx", "numpy", "transformers", "tokenizers", "torch", "textual", "jinja2"}
-        print(sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
+        packages = {name.partition(".")[0] for name in set(sys.modules) - before}
+        print(sorted(packages - sys.stdlib_module_names))
     """
-    times = []
-    for _ in range(5):
-        out = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True
-        ).stdout
-        elapsed, imported = out.strip().split("\n")
-        assert imported == "[]"
-        times.append(float(elapsed))
-    assert min(times) < 0.1, times
+    out = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
+    assert out.stdout == "['inference']\n"
 
 
 def test_the_log_says_what_happened_last_even_without_a_newline(tmp_path: Path, folder: Path) -> None:
