@@ -87,6 +87,9 @@ SEARCHED_BEFORE = 0.1
 BEFORE_DRILLS = 0.35
 BEFORE = {"knowledge": 0.5, "calculator": 0.36, "clock": 0.02, "search": 0.06, "files": 0.06}
 
+# The share of recitals with a tool before them: what was called, mostly in vain, is not to be in the next answer.
+CALLED_BEFORE, CALLED_IN_VAIN = 0.25, 0.7
+
 # The most answers that are recited in a row, and the share of the questions between them that are cut short.
 MOST_RECITED = 2
 CUT_SHORT = 0.8
@@ -228,12 +231,20 @@ class ConversationSampler:
         """
         chosen = answers or rng.choices(self.recitals, k=rng.randint(1, MOST_RECITED))
         messages: list[Message] = []
+        while not answers and rng.random() < CALLED_BEFORE:
+            messages += self._called(rng)
         for about, text in chosen:
             asked = self.question(rng.choice(self.known), rng)
             if not answers and rng.random() < CUT_SHORT:
                 asked = " ".join(asked.split(" ")[: rng.randint(0, 3)])
             messages += [user(asked), assistant(text, about)]
         return self._finished(messages)
+
+    def _called(self, rng: random.Random) -> list[Message]:
+        """A question to a tool, and mostly only the call: tools are off until somebody turns them on."""
+        kinds = {kind: share for kind, share in BEFORE.items() if kind != "knowledge"}
+        turns = self._other_turns(rng.choices(list(kinds), list(kinds.values()))[0], rng)
+        return until_last_call(turns) if rng.random() < CALLED_IN_VAIN else turns
 
     def _drilled_question(self, rng: random.Random) -> list[Message]:
         intent = rng.choices(self.known, self.drill_weights)[0]

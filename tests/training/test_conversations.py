@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 
@@ -48,6 +49,19 @@ def test_a_calculation_may_follow_another_that_it_has_nothing_to_do_with(sampler
         alone += not before
     assert independent > 15
     assert alone > 300
+
+
+def test_answers_are_also_recited_after_calls_that_nothing_came_of(sampler: ConversationSampler) -> None:
+    """As in a tab whose tools are off: the call stands there, and the next question is about something else."""
+    rng, after_a_call, after_a_result = random.Random(5), 0, 0
+    for _ in range(400):
+        messages = sampler.recital(rng).messages
+        for before, message in itertools.pairwise(messages):
+            if message["role"] == "user":
+                after_a_call += bool(before.get("tool_calls"))
+        after_a_result += any(message["role"] == "tool" for message in messages)
+    assert after_a_call > 60
+    assert after_a_result > 10
 
 
 def test_what_is_copied_is_read_as_it_stands_while_other_questions_are_veiled(tokenizer: Tokenizer) -> None:
