@@ -85,7 +85,8 @@ SEARCHED_BEFORE = 0.1
 
 # The share of drills with another exchange before them (and of those, with one more), and what that is about.
 BEFORE_DRILLS = 0.35
-BEFORE = {"knowledge": 0.5, "calculator": 0.36, "clock": 0.02, "search": 0.06, "files": 0.06}
+CALLED = {"calculator": 0.36, "clock": 0.02, "search": 0.06, "files": 0.06}
+BEFORE = {"knowledge": 0.5, **CALLED}
 
 # The share of recitals with a tool before them: what was called, mostly in vain, is not to be in the next answer.
 CALLED_BEFORE, CALLED_IN_VAIN = 0.25, 0.7
@@ -242,8 +243,7 @@ class ConversationSampler:
 
     def _called(self, rng: random.Random) -> list[Message]:
         """A question to a tool, and mostly only the call: tools are off until somebody turns them on."""
-        kinds = {kind: share for kind, share in BEFORE.items() if kind != "knowledge"}
-        turns = self._other_turns(rng.choices(list(kinds), list(kinds.values()))[0], rng)
+        turns = self._other_turns(rng.choices(list(CALLED), list(CALLED.values()))[0], rng)
         return until_last_call(turns) if rng.random() < CALLED_IN_VAIN else turns
 
     def _drilled_question(self, rng: random.Random) -> list[Message]:
