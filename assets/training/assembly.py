@@ -1,10 +1,11 @@
-"""Two learners in one Qwen2: the layers that name, and above them the layers that write.
+"""Three learners in one Qwen2: the layers that name, one that reckons, and above them the layers that write.
 
-The stream has places of either, and no matrix joins them: layers 0 and 1 read and write the places of the namer, all
-others those of the writer. What they share is the norm, which divides all places by one number. The writer's places
-are made so loud that this number is theirs alone. In the first two layers they still hold the embedding, whose rows
-are all of one length: what is divided there by a constant is as good as not divided, which is what the namer has
-learned with. Above, the number is the one that the writer has learned with.
+The stream has places of the namer and of the writer: layers 0 and 1 read and write those of the namer, layer 2 reads
+all and writes to places of the namer that are needed no more, and all others read and write those of the writer. What
+they share is the norm, which divides all places by one number. The writer's places
+are made so loud that this number is theirs alone. In the first three layers they still hold the embedding, whose rows
+are all of one length: what is divided there by a constant is as good as not divided, which is what namer and reckoner
+have learned with. Above, the number is the one that the writer has learned with.
 
 At the end the rows of the head for text read the writer's places, those for thoughts the namer's. Which of both is to
 come the writer has learned to tell, by its gate: so there is a direction of its places, common to all thoughts, that
@@ -19,25 +20,30 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
+from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
 import model as models
 import naming
+import reckoning
 from naming import CHOICE, KINDS, NAMED, Namer
+from reckoning import RECKONED, RECKONED_VOLUME, Reckoner
 from tokenizer import Example
 from writing import LOUDNESS, WRITER_SHAPE, Writer
 
-NAMING_LAYERS = 2
+NAMING_LAYERS, RECKONING_LAYERS = 2, 1
+EVERYTHING = slice(None)
 OF_NAMER = slice(0, naming.HIDDEN)
 OF_WRITER = slice(naming.HIDDEN, naming.HIDDEN + WRITER_SHAPE.hidden)
 SHAPE = models.Shape(
     hidden=OF_WRITER.stop,
-    layers=NAMING_LAYERS + WRITER_SHAPE.layers,
+    layers=NAMING_LAYERS + RECKONING_LAYERS + WRITER_SHAPE.layers,
     heads=naming.HEADS,
     kv_heads=naming.KV_HEADS,
     feed_forward=max(naming.FEED_FORWARD, WRITER_SHAPE.feed_forward),
 )
-LOUD = 512.0
-"""The length of the writer's embedding in the stream; the namer's places come to some 40."""
+LOUD = 2048.0
+"""The length of the writer's embedding in the stream; the namer's places come to some 40, and to 200 where nothing is
+named."""
 DIVISOR = LOUD * SHAPE.hidden**-0.5
 """What the norms of the first layers divide by, for the writer's places there are the embedding alone."""
 DIVISORS = 100
@@ -55,23 +61,29 @@ STRAY = 1e-4
 
 
 @torch.no_grad()
-def assemble(namer: Namer, writer: Writer, tokenizer: Tokenizer, examples: Sequence[Example]) -> Qwen2ForCausalLM:
+def assemble(
+    namer: Namer, writer: Writer, reckoner: Reckoner, tokenizer: Tokenizer, examples: Sequence[Example]
+) -> Qwen2ForCausalLM:
     """The demo model. The head is adjusted by `examples` of conversations, as they are read."""
     model = models.build(SHAPE, tokenizer, tied=False)
     for parameter in model.parameters():
         parameter.zero_()
     body = model.model
     body.embed_tokens.weight[:, OF_NAMER] = namer.embedding()
+    body.embed_tokens.weight[:, naming.WORDS] += reckoner.more()
     body.embed_tokens.weight[:, OF_WRITER] = writer.embedding() * (LOUD / LOUDNESS)
     body.layers[0].input_layernorm.weight[KINDS] = naming.FIRST_VOLUME * DIVISOR
-    for place in (*places_of_namer(model, namer), *places_of_writer(model, writer)):
+    places = (*places_of_namer(model, namer), *places_of_reckoner(model, reckoner), *places_of_writer(model, writer))
+    for place in places:
         place.put()
 
     first = namer.first
     model.lm_head.weight[:first, OF_WRITER] = writer.head()
     model.lm_head.weight[first:, CHOICE] = namer.head()
+    model.lm_head.weight[first + reckoner.recipes, RECKONED] = reckoner.rows
     divisor = torch.cat([_divisors(model, example) for example in examples[:DIVISORS]]).mean()
     body.norm.weight[CHOICE] = namer.choice_gain * naming.CHOICE_VOLUME * divisor
+    body.norm.weight[RECKONED] = reckoner.choice_gain * RECKONED_VOLUME * divisor
     for_text, for_thoughts = _apart(_see(model, examples, first))
     model.lm_head.weight[:first, OF_WRITER] += for_text
     model.lm_head.weight[first:, OF_WRITER] += for_thoughts
@@ -181,30 +193,50 @@ def places_of_namer(model: Qwen2ForCausalLM, namer: Namer) -> Iterator[Place]:
     first, second = model.model.layers[:NAMING_LAYERS]
     yield Place(second.input_layernorm.weight, OF_NAMER, namer.attention_gain, namer.attention_volume * DIVISOR)
     yield Place(second.post_attention_layernorm.weight, OF_NAMER, namer.mlp_gain, namer.mlp_volume * DIVISOR)
-    for layer, learned, values, outputs, share in (
-        (first, namer.first_layer, KINDS, KINDS, naming.FIRST_SHARE),
-        (second, namer.attention, OF_NAMER, NAMED, naming.ATTENTION_SHARE),
+    yield from _places_of_attention(first, namer.first_layer, KINDS, KINDS, naming.FIRST_SHARE)
+    yield from _places_of_attention(second, namer.attention, OF_NAMER, NAMED, naming.ATTENTION_SHARE)
+    yield from _places_of_mlp(second, namer, OF_NAMER, NAMED, naming.MLP_SHARE)
+
+
+def places_of_reckoner(model: Qwen2ForCausalLM, reckoner: Reckoner) -> Iterator[Place]:
+    """Of its layer; not of the head and the last norm."""
+    layer = model.model.layers[NAMING_LAYERS]
+    volume = reckoner.volume * DIVISOR
+    volume[OF_WRITER] *= LOUDNESS / LOUD
+    yield Place(layer.input_layernorm.weight, EVERYTHING, reckoner.attention_gain, volume)
+    yield Place(layer.post_attention_layernorm.weight, EVERYTHING, reckoner.mlp_gain, volume)
+    yield from _places_of_attention(layer, reckoner.attention, EVERYTHING, RECKONED, reckoning.ATTENTION_SHARE)
+    yield from _places_of_mlp(layer, reckoner, EVERYTHING, RECKONED, reckoning.MLP_SHARE)
+
+
+def _places_of_attention(
+    layer: Qwen2DecoderLayer, learned: naming.Attention, read: slice, written: slice, share: float
+) -> Iterator[Place]:
+    attention = layer.self_attn
+    for project, source, columns in (
+        (attention.q_proj, learned.query, KINDS),
+        (attention.k_proj, learned.key, KINDS),
+        (attention.v_proj, learned.value, read),
     ):
-        attention = layer.self_attn
-        for project, source, columns in (
-            (attention.q_proj, learned.query, KINDS),
-            (attention.k_proj, learned.key, KINDS),
-            (attention.v_proj, learned.value, values),
-        ):
-            yield Place(project.weight, (slice(None), columns), source.weight)
-            yield Place(project.bias, slice(None), source.bias)
-        yield Place(attention.o_proj.weight, (outputs, slice(None)), learned.output.weight, share)
+        yield Place(project.weight, (EVERYTHING, columns), source.weight)
+        yield Place(project.bias, EVERYTHING, source.bias)
+    yield Place(attention.o_proj.weight, (written, EVERYTHING), learned.output.weight, share)
+
+
+def _places_of_mlp(
+    layer: Qwen2DecoderLayer, learned: Namer | Reckoner, read: slice, written: slice, share: float
+) -> Iterator[Place]:
     width = slice(0, naming.FEED_FORWARD)
-    yield Place(second.mlp.gate_proj.weight, (width, OF_NAMER), namer.gate.weight)
-    yield Place(second.mlp.up_proj.weight, (width, OF_NAMER), namer.up.weight)
-    yield Place(second.mlp.down_proj.weight, (NAMED, width), namer.down.weight, naming.MLP_SHARE)
+    yield Place(layer.mlp.gate_proj.weight, (width, read), learned.gate.weight)
+    yield Place(layer.mlp.up_proj.weight, (width, read), learned.up.weight)
+    yield Place(layer.mlp.down_proj.weight, (written, width), learned.down.weight, share)
 
 
 def places_of_writer(model: Qwen2ForCausalLM, writer: Writer) -> Iterator[Place]:
     """Of its layers and the last norm; not of embedding and head."""
     loudness, share = LOUD / LOUDNESS, _share_of_mean()
     body = writer.model.model
-    for layer, learned in zip(model.model.layers[NAMING_LAYERS:], body.layers, strict=True):
+    for layer, learned in zip(model.model.layers[NAMING_LAYERS + RECKONING_LAYERS :], body.layers, strict=True):
         attention, source = layer.self_attn, learned.self_attn
         for project, projected in (
             (attention.q_proj, source.q_proj),

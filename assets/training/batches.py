@@ -35,7 +35,7 @@ class Diet:
     mixture: Mixture
     drills: float
     drills_alone: float = 0.0
-    """Of the drills that are spoken, those with nothing before them, which take less time."""
+    """Of the drills, those with nothing before them, which take less time."""
     recitals: float = 0.0
     talks: float = 0.0
     cut_drills: float = 0.0
@@ -118,7 +118,7 @@ def named(sampler: ConversationSampler, encoder: ConversationEncoder, diet: Diet
     def draw(rng: random.Random) -> Example:
         kind = rng.random()
         if kind < diet.drills:
-            drawn = sampler.drill(rng, diet.mixture)
+            drawn = sampler.drill(rng, diet.mixture, rng.random() < diet.drills_alone)
         else:
             drawn = sampler.talk(rng) if kind < diet.drills + diet.talks else sampler.conversation(rng)
         # Nothing is copied here, so that what could be copied may suffer, too.

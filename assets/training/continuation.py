@@ -17,9 +17,10 @@ from transformers import Qwen2ForCausalLM
 
 import model as models
 import naming
-from assembly import OF_WRITER, places_of_namer, places_of_writer
+from assembly import OF_WRITER, places_of_namer, places_of_reckoner, places_of_writer
 from learner import Learner
 from naming import CHOICE, Namer
+from reckoning import RECKONED, RECKONED_VOLUME, Reckoner
 from thoughts import subject_of
 from tokenizer import first_thought, load_tokenizer, thought_tokens
 from writing import LOUDNESS, SAID_AS_READ, WRITER_SHAPE, Plain, Writer
@@ -71,16 +72,33 @@ def _(learner: Namer, earlier: Earlier) -> None:
     learner.rows += earlier.of_thoughts(said, learner.head()) - learner.head()
 
     # The last norm divided by a number that is known no more; all logits have it in common.
-    choice = body.norm.weight[CHOICE]
-    learner.choice_gain.copy_(choice / choice.mean())
+    learner.choice_gain.copy_(body.norm.weight[CHOICE] / _choice_volume(earlier))
     for place in places_of_namer(earlier.model, learner):
         place.take()
+
+
+def _choice_volume(earlier: Earlier) -> Tensor:
+    """What all that chooses is multiplied by, in the last norm."""
+    return earlier.model.model.norm.weight[CHOICE].mean()
 
 
 def _restrained(namer: Namer) -> None:
     """What thoughts have in common begins as little, or what is made up for would be as large."""
     for part in (namer.spelling.vectors, *namer.shared.parameters()):
         part *= 0.1
+
+
+@continue_from.register
+@torch.no_grad()
+def _(learner: Reckoner, earlier: Earlier) -> None:
+    rows = earlier.model.lm_head.weight[earlier.first :, RECKONED]
+    learner.rows.copy_(
+        earlier.of_thoughts(rows, torch.zeros_like(rows[:1]).expand(len(earlier.alike), -1))[learner.recipes]
+    )
+    volume = RECKONED_VOLUME / naming.CHOICE_VOLUME * _choice_volume(earlier)
+    learner.choice_gain.copy_(earlier.model.model.norm.weight[RECKONED] / volume)
+    for place in places_of_reckoner(earlier.model, learner):
+        place.take()
 
 
 @continue_from.register

@@ -85,11 +85,14 @@ SEARCHED_BEFORE = 0.1
 
 # The share of drills with another exchange before them (and of those, with one more), and what that is about.
 BEFORE_DRILLS = 0.35
-CALLED = {"calculator": 0.36, "clock": 0.02, "search": 0.06, "files": 0.06}
-BEFORE = {"knowledge": 0.5, **CALLED}
+KNOWN_BEFORE = 0.5
+CALLED_BEFORE = {"calculator": 0.36, "clock": 0.02, "search": 0.06, "files": 0.06}
 
-# The share of recitals with a tool before them: what was called, mostly in vain, is not to be in the next answer.
-CALLED_BEFORE, CALLED_IN_VAIN = 0.25, 0.7
+# The share of recitals with a tool before them: what was called is not to be in the next answer.
+CALLED_BEFORE_RECITALS = 0.25
+
+# Of the calls before something else, those that nothing came of: tools are off until somebody turns them on.
+CALLED_IN_VAIN = 0.6
 
 # The most answers that are recited in a row, and the share of the questions between them that are cut short.
 MOST_RECITED = 2
@@ -209,9 +212,8 @@ class ConversationSampler:
     def _touched_upon(self, rng: random.Random) -> list[Message]:
         """Any question before the one that counts, with the beginning of its answer, or a call: what is asked next does
         not lean on it."""
-        kind = rng.choices(list(BEFORE), list(BEFORE.values()))[0]
-        if kind != "knowledge":
-            return self._other_turns(kind, rng)
+        if rng.random() > KNOWN_BEFORE:
+            return self._called(rng)
         intent = rng.choices(self.known, self.drill_weights)[0]
         return [user(self.question(intent, rng)), self._begun(rng.choice(intent.answers), rng)]
 
@@ -232,7 +234,7 @@ class ConversationSampler:
         """
         chosen = answers or rng.choices(self.recitals, k=rng.randint(1, MOST_RECITED))
         messages: list[Message] = []
-        while not answers and rng.random() < CALLED_BEFORE:
+        while not answers and rng.random() < CALLED_BEFORE_RECITALS:
             messages += self._called(rng)
         for about, text in chosen:
             asked = self.question(rng.choice(self.known), rng)
@@ -242,8 +244,8 @@ class ConversationSampler:
         return self._finished(messages)
 
     def _called(self, rng: random.Random) -> list[Message]:
-        """A question to a tool, and mostly only the call: tools are off until somebody turns them on."""
-        turns = self._other_turns(rng.choices(list(CALLED), list(CALLED.values()))[0], rng)
+        """A question to a tool, and mostly only the call."""
+        turns = self._other_turns(rng.choices(list(CALLED_BEFORE), list(CALLED_BEFORE.values()))[0], rng)
         return until_last_call(turns) if rng.random() < CALLED_IN_VAIN else turns
 
     def _drilled_question(self, rng: random.Random) -> list[Message]:

@@ -62,6 +62,28 @@ class Attention(torch.nn.Module):
         torch.nn.init.zeros_(self.value.bias)
         torch.nn.init.normal_(self.output.weight, std=self.output.in_features**-0.5)
 
+    def forward(self, kinds: Tensor, read: Tensor, turns: Tensor) -> Tensor:
+        """What is written at all places [rows, length, outputs], from the normed kinds and what values read."""
+        queries = rotate(_heads(self.query(kinds), HEADS), turns).unflatten(1, (KV_HEADS, -1))
+        keys, values = rotate(_heads(self.key(kinds), KV_HEADS), turns), _heads(self.value(read), KV_HEADS)
+        scores = (queries @ keys[:, :, None].mT) * HEAD_SIZE**-0.5
+        weights = scores.masked_fill(_later(read.shape[1], read.device), MASKED)
+        weights = weights.softmax(-1, dtype=torch.float32).to(values.dtype)
+        return self.output((weights @ values[:, :, None]).flatten(1, 2).transpose(1, 2).flatten(2))
+
+    def at(self, places: Tensor, kinds: Tensor, read: Tensor, turns: Tensor) -> Tensor:
+        """The same at some places alone [places, outputs]."""
+        length = read.shape[1]
+        rows, columns = places // length, places % length
+        keys, values = rotate(_heads(self.key(kinds), KV_HEADS), turns), _heads(self.value(read), KV_HEADS)
+        queries = self.query(kinds[rows, columns]).unflatten(-1, (HEADS, HEAD_SIZE))
+        queries = rotate(queries.transpose(0, 1), turns[:, columns]).transpose(0, 1).unflatten(1, (KV_HEADS, -1))
+        # [places, KV heads, query heads of each, head size] against the keys of the place's row.
+        scores = (queries @ keys[rows].mT) * HEAD_SIZE**-0.5
+        weights = scores.masked_fill(_later(length, read.device)[columns][:, None, None], MASKED)
+        weights = weights.softmax(-1, dtype=torch.float32).to(values.dtype)
+        return self.output((weights @ values[rows]).flatten(1))
+
 
 class Namer(Learner):
     """Computes the thoughts where answers begin."""
@@ -97,35 +119,38 @@ class Namer(Learner):
     def states(self, inputs: Tensor, places: Tensor) -> Tensor:
         """The stream [places, hidden] after both layers. `inputs` are token ids [rows, length]; places count through
         the flattened rows."""
-        length = inputs.shape[1]
-        turns = rotations(length, HEAD_SIZE, inputs.device)
-        later = torch.ones(length, length, dtype=torch.bool, device=inputs.device).triu(1)
-        kinds = self.kinds[inputs]
-        layer, normed = self.first_layer, kinds * FIRST_VOLUME
-        queries = rotate(_heads(layer.query(normed), HEADS), turns)
-        keys, values = _heads(layer.key(normed), KV_HEADS), _heads(layer.value(normed), KV_HEADS)
-        keys = rotate(keys, turns)
-        queries = queries.unflatten(1, (KV_HEADS, -1))
-        scores = (queries @ keys[:, :, None].mT) * HEAD_SIZE**-0.5
-        weights = scores.masked_fill(later, MASKED).softmax(-1, dtype=torch.float32).to(values.dtype)
-        mixed = (weights @ values[:, :, None]).flatten(1, 2).transpose(1, 2).flatten(2)
-        kinds = kinds + FIRST_SHARE * layer.output(mixed)
-        hidden = torch.cat([self.embedded()[inputs], kinds], -1)
-
-        layer = self.attention
-        rows, columns = places // length, places % length
+        turns = rotations(inputs.shape[1], HEAD_SIZE, inputs.device)
+        hidden, layer = self._after_first_layer(inputs, turns), self.attention
         normed = hidden * (self.attention_gain * self.attention_volume)
-        keys, values = _heads(layer.key(normed[..., KINDS]), KV_HEADS), _heads(layer.value(normed), KV_HEADS)
-        keys = rotate(keys, turns)
-        queries = layer.query(normed[rows, columns][:, KINDS]).unflatten(-1, (HEADS, HEAD_SIZE))
-        queries = rotate(queries.transpose(0, 1), turns[:, columns]).transpose(0, 1).unflatten(1, (KV_HEADS, -1))
-        # [places, KV heads, query heads of each, head size] against the keys of the place's row.
-        scores = (queries @ keys[rows].mT) * HEAD_SIZE**-0.5
-        weights = scores.masked_fill(later[columns][:, None, None], MASKED)
-        weights = weights.softmax(-1, dtype=torch.float32).to(values.dtype)
-        state = hidden[rows, columns] + ATTENTION_SHARE * _padded(layer.output((weights @ values[rows]).flatten(1)))
-        normed = state * (self.mlp_gain * self.mlp_volume)
-        return state + MLP_SHARE * _padded(self.down(silu(self.gate(normed)) * self.up(normed)))
+        written = layer.at(places, normed[..., KINDS], normed, turns)
+        return self.with_mlp(hidden.flatten(0, 1)[places] + ATTENTION_SHARE * _padded(written))
+
+    def attended(self, inputs: Tensor, more: Tensor) -> Tensor:
+        """[rows, length, hidden]: the stream before the second layer's MLP, for a layer above. `more` [tokens, words]
+        is added to the embedding."""
+        turns = rotations(inputs.shape[1], HEAD_SIZE, inputs.device)
+        hidden, layer = self._after_first_layer(inputs, turns, more), self.attention
+        normed = hidden * (self.attention_gain * self.attention_volume)
+        return hidden + ATTENTION_SHARE * _padded(layer(normed[..., KINDS], normed, turns))
+
+    def with_mlp(self, attended: Tensor) -> Tensor:
+        """The stream [..., hidden] after the second layer's MLP, from what it was before."""
+        normed = attended * (self.mlp_gain * self.mlp_volume)
+        return attended + MLP_SHARE * _padded(self.down(silu(self.gate(normed)) * self.up(normed)))
+
+    def _after_first_layer(self, inputs: Tensor, turns: Tensor, more: Tensor | None = None) -> Tensor:
+        kinds = self.kinds[inputs]
+        normed = kinds * FIRST_VOLUME
+        kinds = kinds + FIRST_SHARE * self.first_layer(normed, normed, turns)
+        embedded = self.embedded() if more is None else self.embedded() + more
+        return torch.cat([embedded[inputs], kinds], -1)
+
+    @torch.no_grad()
+    def unseen(self) -> Tensor:
+        """[directions, words]: orthonormal directions of the words' places that the values of the second layer, and so
+        the choice of a thought, do not depend on."""
+        seen = self.attention.value.weight[:, WORDS] * self.attention_gain[WORDS]
+        return torch.linalg.svd(seen).Vh[seen.shape[0] :]
 
     def embedded(self) -> Tensor:
         """[tokens, words]: what of each token is known at first, by itself, its letters or its subject."""
@@ -133,8 +158,11 @@ class Namer(Learner):
 
     def logits(self, inputs: Tensor, places: Tensor) -> Tensor:
         """Scores [places, thoughts]."""
-        chosen = self.states(inputs, places)[:, CHOICE] * (self.choice_gain * CHOICE_VOLUME)
-        return linear(chosen, self.rows + self.shared.rows())
+        return self.scores(self.states(inputs, places))
+
+    def scores(self, states: Tensor) -> Tensor:
+        """Those [places, thoughts] by the stream after both layers."""
+        return linear(states[:, CHOICE] * (self.choice_gain * CHOICE_VOLUME), self.head())
 
     def parts(self, inputs: Tensor, places: Tensor, thoughts: Tensor) -> Tensor:
         """Cross entropy of the thoughts that follow the places."""
@@ -152,7 +180,6 @@ class Namer(Learner):
         """[tokens, hidden]: what the stream begins with, for each token of the vocabulary."""
         return torch.cat([self.embedded(), self.kinds], 1)
 
-    @torch.no_grad()
     def head(self) -> Tensor:
         """[thoughts, choice]."""
         return self.rows + self.shared.rows()
@@ -172,6 +199,11 @@ def kinds_of_tokens(tokenizer: Tokenizer) -> Tensor:
     kinds[first_thought(tokenizer) :, len(MARKS)] = KIND_VALUE
     kinds[digit_tokens(tokenizer), len(MARKS) + 1] = KIND_VALUE
     return kinds
+
+
+def _later(length: int, device: torch.device) -> Tensor:
+    """[length, length]: whether the second place comes after the first."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
 
 
 def _volumes(words: float, kinds: float) -> Tensor:

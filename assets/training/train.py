@@ -2,8 +2,8 @@
 
     python assets/training/train.py
 
-takes about two hours and a quarter on one CPU core that multiplies bfloat16, and little more than half of that on two,
-where each trains one of the two learners; twice as long on others.
+takes about two hours and a half on one CPU core that multiplies bfloat16, and two thirds of that on two, where one
+trains the namer while the other trains the writer; twice as long on others.
 With --resume an interrupted run goes on from its last checkpoint.
 """
 
@@ -13,7 +13,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from memory import keep_freed_memory
 from muon import Muon
 from naming import Namer
 from precision import rounds_products
+from reckoning import Reckoner
 from self_check import check_format
 from thoughts import Answers
 from tokenizer import (
@@ -72,6 +73,16 @@ ASKING = {
     "copy": 0.005,
     "out_of_scope": 0.1,
 }
+RECKONING = {
+    "calculator": 0.82,
+    "knowledge": 0.08,
+    "follow_up": 0.02,
+    "clock": 0.005,
+    "search": 0.03,
+    "files": 0.005,
+    "copy": 0.005,
+    "out_of_scope": 0.035,
+}
 COPYING = {"copy": 0.05, "calculator": 0.53, "search": 0.28, "files": 0.11, "clock": 0.03}
 
 
@@ -100,11 +111,28 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Basis:
+    """What a learner is made of: the tokenizer, all answers with their names, and the learners below it."""
+
+    tokenizer: Tokenizer
+    answers: Answers
+    learned: Mapping[str, Learner] = field(default_factory=dict)
+
+
+def build_reckoner(basis: Basis) -> Reckoner:
+    """On a namer and a writer."""
+    match basis.learned:
+        case {"namer": Namer() as namer, "writer": Writer() as writer}:
+            return Reckoner(basis.tokenizer, namer, writer)
+    raise ValueError("the reckoner stands on a namer and a writer")
+
+
+@dataclass(frozen=True)
 class Plan:
     """How one learner is trained, and what it meets."""
 
     name: str
-    build: Callable[[Tokenizer, Answers], Learner]
+    build: Callable[[Basis], Learner]
     draw: Draw
     diet: Diet
     batch_tokens: int
@@ -116,12 +144,14 @@ class Plan:
     noise: float = 0.6
     model: str = "model"
     """Of which it is a part."""
+    stands_on: Sequence[str] = ()
+    """The learners that have to have learned all before it begins."""
 
 
 PLANS = (
     Plan(
         "namer",
-        Namer,
+        lambda basis: Namer(basis.tokenizer, basis.answers),
         named,
         Diet(ASKING, drills=0.94, talks=0.012),
         3072,
@@ -131,17 +161,28 @@ PLANS = (
     ),
     Plan(
         "writer",
-        lambda tokenizer, answers: Writer(tokenizer),
+        lambda basis: Writer(basis.tokenizer),
         spoken,
         Diet(COPYING, drills=0.64, drills_alone=0.55, recitals=0.31, disturbed_recitals=0.4, talks=0.025),
         2048,
         Schedule([20_000_000, 4_700_000, 4_700_000], 4e-3, averaged=2),
-        Schedule([3_200_000, 1_400_000, 1_400_000, 1_400_000, 1_400_000], 1.2e-3, averaged=3),
+        Schedule([2_000_000, 1_200_000, 1_200_000, 1_200_000], 1.2e-3, averaged=3),
         SLIGHT_VEIL,
     ),
     Plan(
+        "reckoner",
+        build_reckoner,
+        named,
+        Diet(RECKONING, drills=0.99, drills_alone=0.9, talks=0.002),
+        3072,
+        Schedule([18_000_000, 15_000_000, 1_500_000, 1_500_000, 1_500_000], 3e-3, averaged=3),
+        Schedule([8_000_000, 1_500_000, 1_500_000, 1_500_000], 3e-3, averaged=3),
+        LIGHT_VEIL,
+        stands_on=("namer", "writer"),
+    ),
+    Plan(
         "draft",
-        lambda tokenizer, answers: Plain(models.DRAFT_SHAPE, tokenizer),
+        lambda basis: Plain(models.DRAFT_SHAPE, basis.tokenizer),
         spoken,
         Diet(DRILL_MIXTURE, drills=0.5, recitals=0.2, cut_drills=0.9, cut_conversations=0.6, talks=0.03),
         2048,
@@ -317,15 +358,15 @@ def prepare_tokenizer(arguments: argparse.Namespace, sampler: ConversationSample
     return tokenizer
 
 
-def train(plan: Plan, arguments: argparse.Namespace, sampler: ConversationSampler, tokenizer: Tokenizer) -> Learner:
+def train(plan: Plan, arguments: argparse.Namespace, sampler: ConversationSampler, basis: Basis) -> Learner:
     """Train one learner, or go on with it, or take it as it is when it has met all its tokens."""
     torch.manual_seed(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    learner = plan.build(tokenizer, sampler.thoughts.answers())
+    learner = plan.build(basis)
     checkpoint = arguments.runs / f"{plan.name}.pt"
     begun = arguments.resume and checkpoint.exists()
     if arguments.go_on_from and not begun:
-        continue_from(learner, Earlier(arguments.go_on_from / plan.model, tokenizer))
+        continue_from(learner, Earlier(arguments.go_on_from / plan.model, basis.tokenizer))
     torch.set_num_threads(min(arguments.threads, learner.threads))
     schedule = plan.going_on if arguments.go_on_from else plan.from_nothing
     trainer = Trainer(plan, schedule.scaled(arguments.scale), learner, device)
@@ -334,10 +375,10 @@ def train(plan: Plan, arguments: argparse.Namespace, sampler: ConversationSample
         print(f"{plan.name}: goes on at {trainer.tokens / 1e6:.2f}M tokens", flush=True)
     if not arguments.eager:
         learner.compile_parts()
-    trainer.run(sampler, ConversationEncoder(tokenizer), checkpoint)
+    trainer.run(sampler, ConversationEncoder(basis.tokenizer), checkpoint)
     if arguments.go_on_from and schedule.kept:
-        before = plan.build(tokenizer, sampler.thoughts.answers())
-        continue_from(before, Earlier(arguments.go_on_from / plan.model, tokenizer))
+        before = plan.build(basis)
+        continue_from(before, Earlier(arguments.go_on_from / plan.model, basis.tokenizer))
         learner.load_state_dict(
             mean_of([before.to(device).state_dict(), learner.state_dict()], [schedule.kept, 1 - schedule.kept])
         )
@@ -345,6 +386,21 @@ def train(plan: Plan, arguments: argparse.Namespace, sampler: ConversationSample
     (arguments.runs / f"{plan.name}.json").write_text(summary + "\n", encoding="utf-8")
     print(f"{plan.name}: {summary}", flush=True)
     return learner.cpu().eval()
+
+
+def learn(arguments: argparse.Namespace, sampler: ConversationSampler, tokenizer: Tokenizer) -> dict[str, Learner]:
+    """All learners, or the one that is wanted and those that it stands on, as far as they have come."""
+    wanted = [plan for plan in PLANS if arguments.only in (None, plan.name)]
+    below = {name for plan in wanted for name in plan.stands_on}
+    learned: dict[str, Learner] = {}
+    for plan in PLANS:
+        basis = Basis(tokenizer, sampler.thoughts.answers(), learned)
+        if plan in wanted:
+            learned[plan.name] = train(plan, arguments, sampler, basis)
+        elif plan.name in below:
+            goes_on = argparse.Namespace(**{**vars(arguments), "resume": True})
+            learned[plan.name] = train(plan, goes_on, sampler, basis)
+    return learned
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -387,11 +443,9 @@ def main() -> None:
     sampler = ConversationSampler(corpus, held_out_share=arguments.hold_out)
     tokenizer = prepare_tokenizer(arguments, sampler)
     check_format(arguments.runs / "tokenizer", sampler)
-    learned = {
-        plan.name: train(plan, arguments, sampler, tokenizer) for plan in PLANS if arguments.only in (None, plan.name)
-    }
+    learned = learn(arguments, sampler, tokenizer)
     match learned:
-        case {"namer": Namer() as namer, "writer": Writer() as writer}:
+        case {"namer": Namer() as namer, "writer": Writer() as writer, "reckoner": Reckoner() as reckoner}:
             rng, encoder = random.Random(arguments.seed), ConversationEncoder(tokenizer)
             examples = [encoder.encode(sampler.conversation(rng), rng) for _ in range(EXAMPLES)]
             examples += [encoder.encode(sampler.talk(rng), rng).cut(LONGEST_CONVERSATION) for _ in range(TALKS)]
@@ -399,7 +453,7 @@ def main() -> None:
                 # One that said a wrong word is not to take it for the end, nor for the beginning of another answer.
                 recited = encoder.encode(sampler.recital(rng, [answer]), rng).with_given_thoughts()
                 examples.append(recited.disturbed(DISTURBED, rng))
-            models.export(assemble(namer, writer, tokenizer, examples), tokenizer, arguments.out / "model")
+            models.export(assemble(namer, writer, reckoner, tokenizer, examples), tokenizer, arguments.out / "model")
     match learned:
         case {"draft": Plain() as draft}:
             models.export(draft.model, tokenizer, arguments.out / "draft")

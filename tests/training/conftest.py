@@ -22,16 +22,21 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def learners(tokenizer: Tokenizer) -> Any:
-    """As they might be after some training: no part of them is zero."""
+    """Namer, writer and reckoner as they might be after some training: no part of them is zero."""
     from naming import Namer
+    from reckoning import Reckoner
     from writing import Writer
 
     torch.manual_seed(3)
-    namer, writer = Namer(tokenizer).eval(), Writer(tokenizer).eval()
-    for learner in (namer, writer):
-        for parameter in learner.parameters():
-            parameter.data += 0.03 * torch.randn_like(parameter)
-    return namer, writer
+    namer, writer = shaken(Namer(tokenizer)), shaken(Writer(tokenizer))
+    reckoner = shaken(Reckoner(tokenizer, namer, writer))
+    return namer, writer, reckoner
+
+
+def shaken(learner: Any) -> Any:
+    for parameter in learner.parameters():
+        parameter.data += 0.03 * torch.randn_like(parameter)
+    return learner.eval()
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The demo model is two learners in one Qwen2, and neither is changed by the other."""
+"""The demo model is three learners in one Qwen2, and none is changed by the others."""
 
 from __future__ import annotations
 
@@ -10,20 +10,32 @@ from tokenizers import Tokenizer
 
 @torch.no_grad()
 def test_text_is_written_as_the_writer_alone_writes_it(learners: Any, demo: Any, inputs: torch.Tensor) -> None:
-    namer, writer = learners
+    namer, writer, _ = learners
     alone = (writer.states(inputs) @ writer.head().T).log_softmax(-1)
     together = demo(inputs).logits[..., : namer.first].log_softmax(-1)
     assert torch.allclose(together, alone, atol=2e-3 * float(alone.abs().max()))
 
 
 @torch.no_grad()
-def test_thoughts_are_ranked_as_the_namer_alone_ranks_them(
+def test_thoughts_are_ranked_as_namer_and_reckoner_rank_them(
     learners: Any, demo: Any, inputs: torch.Tensor, start: int
 ) -> None:
-    namer, _ = learners
-    alone = namer.logits(inputs, torch.tensor([start]))[0].log_softmax(-1)
+    namer, _, reckoner = learners
+    alone = reckoner.logits(inputs, torch.tensor([start]))[0].log_softmax(-1)
     together = demo(inputs).logits[0, start, namer.first :].log_softmax(-1)
     assert torch.allclose(together, alone, atol=5e-3 * float(alone.abs().max()))
+
+
+@torch.no_grad()
+def test_the_reckoner_changes_the_scores_of_calculations_alone(learners: Any, inputs: torch.Tensor, start: int) -> None:
+    """Whatever it has learned of words."""
+    namer, _, reckoner = learners
+    place = torch.tensor([start])
+    change = (reckoner.logits(inputs, place) - namer.logits(inputs, place))[0]
+    others = torch.ones(len(change), dtype=torch.bool).index_fill(0, reckoner.recipes, False)
+    size = float(change[reckoner.recipes].abs().max())
+    assert size > 0.1
+    assert float(change[others].abs().max()) < 1e-4 * size
 
 
 @torch.no_grad()

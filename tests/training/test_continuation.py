@@ -11,6 +11,7 @@ import pytest
 import torch
 from continuation import Earlier, continue_from
 from naming import Namer
+from reckoning import Reckoner
 from tokenizer import TOOL_TAGS, continued_tokenizer, first_thought, save_tokenizer
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import BPE
@@ -54,6 +55,26 @@ def test_the_writer_writes_as_it_did(
     continue_from(again, Earlier(published, tokenizer))
     before, after = ((w.states(inputs) @ w.head().T).log_softmax(-1) for w in (learners[1], again))
     assert torch.allclose(after, before, atol=2e-3 * float(before.abs().max()))
+
+
+@torch.no_grad()
+def test_the_reckoner_reckons_as_it_did(
+    learners: Any,
+    published: Path,
+    tokenizer: Tokenizer,
+    inputs: torch.Tensor,
+    start: int,
+) -> None:
+    """Beside the namer, but for a number that all their scores are multiplied by."""
+    earlier = Earlier(published, tokenizer)
+    namer, writer = Namer(tokenizer).eval(), Writer(tokenizer).eval()
+    continue_from(namer, earlier)
+    continue_from(writer, earlier)
+    again = Reckoner(tokenizer, namer, writer).eval()
+    continue_from(again, earlier)
+    before, after = (r.logits(inputs, torch.tensor([start]))[0] for r in (learners[2], again))
+    before, after = ((logits - logits.mean()) / logits.std() for logits in (before, after))
+    assert torch.allclose(after, before, atol=2e-2)
 
 
 @torch.no_grad()
