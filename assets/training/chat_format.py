@@ -25,6 +25,9 @@ FILE_TOOLS: dict[str, list[str]] = {
     "read_result": ["call_id", "start", "lines"],
 }
 
+NOT_MADE = "error: this call was not made"
+"""What the app gives as the result of a call without one, once something else is asked."""
+
 
 @dataclass
 class Conversation:
@@ -76,6 +79,17 @@ def until_last_call(messages: list[Message]) -> list[Message]:
 def tool_result(text: str) -> Message:
     """What a tool returned."""
     return {"role": "tool", "content": text}
+
+
+def with_refusals(messages: list[Message]) -> list[Message]:
+    """As the app says it: a call that has no result when something else is asked was not made. (Tools are off until
+    somebody turns them on.)"""
+    said: list[Message] = []
+    for message in messages:
+        if said and "tool_calls" in said[-1] and message["role"] == "user":
+            said.append(tool_result(NOT_MADE))
+        said.append(message)
+    return said
 
 
 def call_text(name: str, arguments: dict[str, Any]) -> str:

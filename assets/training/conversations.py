@@ -17,6 +17,7 @@ from chat_format import (
     copied,
     until_last_call,
     user,
+    with_refusals,
 )
 from corpus import Corpus, FollowUp, Intent, chosen_by_hash
 from descriptions import Describer
@@ -91,7 +92,7 @@ CALLED_BEFORE = {"calculator": 0.36, "clock": 0.02, "search": 0.06, "files": 0.0
 # The share of recitals with a tool before them: what was called is not to be in the next answer.
 CALLED_BEFORE_RECITALS = 0.25
 
-# Of the calls before something else, those that nothing came of: tools are off until somebody turns them on.
+# Of the calls before something else, those that were not made.
 CALLED_IN_VAIN = 0.6
 
 # The most answers that are recited in a row, and the share of the questions between them that are cut short.
@@ -183,7 +184,7 @@ class ConversationSampler:
 
     def _finished(self, messages: list[Message], listed: dict[str, list[str]] | None = None) -> Conversation:
         """With the thoughts, as the model says it."""
-        return self.thoughts.spoken(Conversation(messages, listed))
+        return self.thoughts.spoken(Conversation(with_refusals(messages), listed))
 
     def drill(self, rng: random.Random, mixture: Mixture = DRILL_MIXTURE, alone: bool = False) -> Conversation:
         """One question; lines are drawn evenly, so that each of the thousands is met again and again.

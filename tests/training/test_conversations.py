@@ -8,11 +8,13 @@ import re
 
 import corpus as corpus_files
 import pytest
-from chat_format import Conversation, assistant, copied, user
+from chat_format import NOT_MADE, Conversation, assistant, copied, user
 from conversations import ConversationSampler
 from recipes import AGAIN
 from tokenizer import ConversationEncoder, Veil, digit_tokens
 from tokenizers import Tokenizer
+
+import app.tools.messages
 
 RESULT = re.compile(r"\br\b")
 """How a recipe writes the result before."""
@@ -51,17 +53,27 @@ def test_a_calculation_may_follow_another_that_it_has_nothing_to_do_with(sampler
     assert alone > 300
 
 
-def test_answers_are_also_recited_after_calls_that_nothing_came_of(sampler: ConversationSampler) -> None:
-    """As in a tab whose tools are off: the call stands there, and the next question is about something else."""
-    rng, after_a_call, after_a_result = random.Random(5), 0, 0
+def test_answers_are_also_recited_after_calls_that_were_not_made(sampler: ConversationSampler) -> None:
+    """As in a tab whose tools are off: the next question is about something else."""
+    rng, in_vain, answered = random.Random(5), 0, 0
     for _ in range(400):
-        messages = sampler.recital(rng).messages
-        for before, message in itertools.pairwise(messages):
-            if message["role"] == "user":
-                after_a_call += bool(before.get("tool_calls"))
-        after_a_result += any(message["role"] == "tool" for message in messages)
-    assert after_a_call > 60
-    assert after_a_result > 10
+        for before, message in itertools.pairwise(sampler.recital(rng).messages):
+            if before["role"] == "tool":
+                in_vain += message["role"] == "user"
+                answered += message["role"] == "assistant"
+    assert in_vain > 60
+    assert answered > 20
+
+
+def test_a_call_has_a_result_when_something_else_is_asked_as_in_the_app(sampler: ConversationSampler) -> None:
+    assert NOT_MADE == app.tools.messages.NOT_MADE
+    rng = random.Random(7)
+    for draw in (sampler.conversation, sampler.drill, sampler.recital):
+        for _ in range(300):
+            for before, message in itertools.pairwise(draw(rng).messages):
+                assert not (before.get("tool_calls") and message["role"] == "user")
+                if before["role"] == "tool" and message["role"] == "user":
+                    assert before["content"] == NOT_MADE
 
 
 def test_what_is_copied_is_read_as_it_stands_while_other_questions_are_veiled(tokenizer: Tokenizer) -> None:
