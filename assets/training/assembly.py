@@ -2,10 +2,10 @@
 
 The stream has places of the namer and of the writer: layers 0 and 1 read and write those of the namer, layer 2 reads
 all and writes to places of the namer that are needed no more, and all others read and write those of the writer. What
-they share is the norm, which divides all places by one number. The writer's places
-are made so loud that this number is theirs alone. In the first three layers they still hold the embedding, whose rows
-are all of one length: what is divided there by a constant is as good as not divided, which is what namer and reckoner
-have learned with. Above, the number is the one that the writer has learned with.
+they share is the norm, which divides all places by one number. The writer's places are made so loud that this number is
+theirs alone. In the first three layers they still hold the embedding, whose rows are all of one length: what is divided
+there by a constant is as good as not divided, which is what namer and reckoner have learned with. Above, the number is
+the one that the writer has learned with.
 
 At the end the rows of the head for text read the writer's places, those for thoughts the namer's. Which of both is to
 come the writer has learned to tell, by its gate: so there is a direction of its places, common to all thoughts, that
@@ -42,7 +42,7 @@ SHAPE = models.Shape(
     feed_forward=max(naming.FEED_FORWARD, WRITER_SHAPE.feed_forward),
 )
 LOUD = 2048.0
-"""The length of the writer's embedding in the stream; the namer's places come to some 40, and to 200 where nothing is
+"""The length of the writer's embedding in the stream; the namer's places come to some 40, and to 500 where nothing is
 named."""
 DIVISOR = LOUD * SHAPE.hidden**-0.5
 """What the norms of the first layers divide by, for the writer's places there are the embedding alone."""

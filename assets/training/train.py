@@ -2,8 +2,8 @@
 
     python assets/training/train.py
 
-takes some four hours on one CPU core that multiplies bfloat16, and three on two, where one trains the namer while the
-other trains the writer; up to twice as long on others.
+takes, by the speeds of its parts, some four hours on one CPU core that multiplies bfloat16, and three on two, where one
+trains the namer while the other trains the writer; up to twice as long on others.
 With --resume an interrupted run goes on from its last checkpoint.
 """
 

@@ -39,9 +39,7 @@ def test_the_namer_names_as_it_did(
     """But for a number that all its logits are multiplied by."""
     again = Namer(tokenizer).eval()
     continue_from(again, Earlier(published, tokenizer))
-    before, after = (namer.logits(inputs, torch.tensor([start]))[0] for namer in (learners[0], again))
-    before, after = ((logits - logits.mean()) / logits.std() for logits in (before, after))
-    assert torch.allclose(after, before, atol=2e-2)
+    assert_scores_alike_but_for_a_factor(learners[0], again, inputs, start)
 
 
 @torch.no_grad()
@@ -72,7 +70,11 @@ def test_the_reckoner_reckons_as_it_did(
     continue_from(writer, earlier)
     again = Reckoner(tokenizer, namer, writer).eval()
     continue_from(again, earlier)
-    before, after = (r.logits(inputs, torch.tensor([start]))[0] for r in (learners[2], again))
+    assert_scores_alike_but_for_a_factor(learners[2], again, inputs, start)
+
+
+def assert_scores_alike_but_for_a_factor(learner: Any, again: Any, inputs: torch.Tensor, start: int) -> None:
+    before, after = (each.logits(inputs, torch.tensor([start]))[0] for each in (learner, again))
     before, after = ((logits - logits.mean()) / logits.std() for logits in (before, after))
     assert torch.allclose(after, before, atol=2e-2)
 
