@@ -41,6 +41,10 @@ class Step:
         self.preempted: list[Request] = []
         self.unscheduled: list[Unscheduled] = []
         self.behind: tuple[Request, ...] = ()
+        self.others_wait = False
+        """When the running prefills got their share."""
+        self.short_of_tokens = False
+        """The first that was not admitted lacked tokens and nothing else."""
         self.lookups: list[PrefixLookup] = []
 
     def plan(self, preempted_before: tuple[str, ...]) -> Plan:
@@ -68,9 +72,10 @@ class Step:
     def prefill_running(self) -> None:
         """With their share of the step: first in order, then by what is left to do."""
         self.running_prefills = self._in_order(r for r in self.books.running if not r.is_decode)
+        self.others_wait = bool(self.books.waiting)
         share = self.budget
         if self.chunked:
-            share = running_share(min(self.budget, self.pace), others_wait=bool(self.books.waiting))
+            share = running_share(min(self.budget, self.pace), others_wait=self.others_wait)
         left = ordered_share(share, len(self.running_prefills)) if self.chunked else share
         for request in self.running_prefills:
             if request.state is RequestState.RUNNING:
@@ -104,6 +109,7 @@ class Step:
                     self._admit(request, found)
                     continue
                 self._deny(request, *obstacle)
+                self.short_of_tokens = obstacle[0] in (WaitReason.BUDGET, WaitReason.PACED)
             self._hold_up(waiting[place + 1 :])
             break
 
@@ -256,6 +262,7 @@ class Step:
             waiting = [self.wanted.get(r, 0) for r in self.admitted if r is not request]
             if request in self.running_prefills:
                 place = self.running_prefills.index(request)
+                waiting += self._wanted_behind()
             else:
                 place = len(running) + len(waiting)
                 waiting.append(wanted)
@@ -267,6 +274,17 @@ class Step:
         # Of more tokens, too, up to half would be kept for drafts.
         needed += min(self.wanted_drafts, needed - 1)
         return WaitReason.BUDGET, needed + self.denied_decodes - total - self.kept_for_drafts
+
+    def _wanted_behind(self) -> list[int]:
+        """What those want who would be admitted if there were tokens enough: they come before a second helping.
+
+        Who waits in vain keeps half of the tokens from those that run all the same, until nobody else wants them.
+        """
+        if not self.short_of_tokens:
+            return [0] if self.others_wait else []
+        places = self.limits.max_num_seqs - len(self.books.running)
+        next_ones = self._in_order(self.books.waiting)[:places]
+        return [self._wanted_by(request, self.books.cached_prefix(request)) for request in next_ones]
 
     def _deny(self, request: Request, reason: WaitReason, missing: int) -> None:
         self.unscheduled.append(Unscheduled(request.request_id, request.session, reason, max(1, missing)))
@@ -292,11 +310,15 @@ class Step:
         """What keeps a waiting request out of this step, and how much of it is missing."""
         if len(self.books.running) >= self.limits.max_num_seqs:
             return WaitReason.BATCH_FULL, len(self.books.running) + 1 - self.limits.max_num_seqs
-        wanted = request.num_tokens - len(found) * self.books.block_size
+        wanted = self._wanted_by(request, found)
         if self._allowance(wanted) < 1:
             return self._shortfall(request, wanted)
         shortage = self._shortage(request, found)
         return (WaitReason.BLOCKS, shortage) if shortage > 0 else None
+
+    def _wanted_by(self, request: Request, found: list[int]) -> int:
+        """Tokens that a waiting request has to compute, with so many blocks found in the prefix cache."""
+        return request.num_tokens - len(found) * self.books.block_size
 
     def _shortage(self, request: Request, found: list[int]) -> int:
         """Blocks missing before the request may be admitted.

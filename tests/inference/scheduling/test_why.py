@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from inference.protocol import Unscheduled, WaitReason
 from inference.scheduling.plan import Limits, Plan
+from inference.scheduling.request import Request
 from inference.scheduling.scheduler import Scheduler
 from tests.inference.scheduling.workload import Arrival, Simulation, arrivals, drafts, limits, paces
 
@@ -52,6 +53,13 @@ class Trial:
                 first = pool.total
                 pool._references += [0] * lacked.missing
                 pool._empty.extend(range(first, first + lacked.missing))
+
+    def lift_what_is_not(self, reason: WaitReason) -> None:
+        """Of budget and pace, the other one: it may be short as well, and then is the next obstacle."""
+        if reason is WaitReason.BUDGET:
+            self.pace = None
+        else:
+            self.scheduler.limits = replace(self.scheduler.limits, max_num_batched_tokens=10_000)
 
 
 ADMISSION = (
@@ -109,22 +117,44 @@ def test_a_single_obstacle_is_the_only_one(
     when: int,
     data: st.DataObject,
 ) -> None:
-    """Where blocks are plenty, exactly the missing tokens or places are enough, and one fewer is not."""
+    """Where nothing else is short, exactly the missing tokens are enough, and one fewer is not: for something, and for
+    all that is wanted where there was something."""
     simulation = Simulation.of(arrivals, limits, num_blocks=1000, block_size=block_size, paces=paces, drafts=drafts)
     for _ in range(when):
         simulation.advance()
     simulation.arrive_and_leave()
     plan = Trial.of(simulation).plan()
-    short = [u for u in plan.unscheduled if u.reason is WaitReason.BUDGET]
+    short = [u for u in plan.unscheduled if u.reason in (WaitReason.BUDGET, WaitReason.PACED)]
     if not short:
         return
     lacked = data.draw(st.sampled_from(short))
-    had = tokens_of(plan).get(lacked.request_id, 0)
+    request_id, had = lacked.request_id, tokens_of(plan).get(lacked.request_id, 0)
     for missing, enough in ((lacked.missing, True), (lacked.missing - 1, False)):
         helped = Trial.of(simulation)
         helped.give(replace(lacked, missing=missing), [])
-        got = tokens_of(helped.plan()).get(lacked.request_id, 0)
-        if enough:
-            assert got > had
-        elif had == 0:
-            assert got == 0
+        helped.lift_what_is_not(lacked.reason)
+        helped_plan = helped.plan()
+        if had:
+            short_still = {u.request_id for u in helped_plan.unscheduled if u.reason is lacked.reason}
+            assert (request_id not in short_still) == enough
+        else:
+            assert (tokens_of(helped_plan).get(request_id, 0) > 0) == enough
+
+
+def test_who_waits_for_a_place_keeps_half_of_the_tokens_until_all_others_have_theirs() -> None:
+    """A step is halved for whoever waits, and what they can't use goes to the running ones in order: so what the
+    second one lacks of its 30 tokens is not there before the first has its 70."""
+    scheduler = Scheduler(Limits(2, 20, enable_chunked_prefill=True), num_blocks=100, block_size=16, max_model_len=1000)
+    for name, prompt in (("first", 100), ("second", 40), ("waiting", 10)):
+        scheduler.add(Request(name, name, [1] * prompt, prompt + 5))
+    scheduler.schedule()
+    scheduler.schedule()
+    plan = deepcopy(scheduler).schedule()
+    assert tokens_of(plan) == {"first": 15, "second": 5}
+    reasons = {u.request_id: (u.reason, u.missing) for u in plan.unscheduled}
+    assert reasons["waiting"] == (WaitReason.BATCH_FULL, 1)
+    assert reasons["second"] == (WaitReason.BUDGET, 80)
+    for more, got in ((79, 29), (80, 30)):
+        helped = deepcopy(scheduler)
+        helped.limits = replace(helped.limits, max_num_batched_tokens=20 + more)
+        assert tokens_of(helped.schedule())["second"] == got
