@@ -32,5 +32,22 @@ foreach(level IN LISTS levels)
     set_source_files_properties(${${level}_sources} PROPERTIES COMPILE_OPTIONS "${${level}_flags}")
 endforeach()
 
+# What this processor does not run needs no sanitizers: to compile them in takes longer than all the rest.
+if(GLASSCHAT_SANITIZE AND levels)
+    execute_process(
+        COMMAND "${CMAKE_CXX_COMPILER}" -march=native -dM -E -x c++ /dev/null
+        OUTPUT_VARIABLE here ERROR_QUIET)
+    set(avx2_macro __AVX2__)
+    set(avx512_macro __AVX512DQ__)
+    set(avx512vnni_macro __AVX512VNNI__)
+    set(avx512bf16_macro __AVX512BF16__)
+    set(amx_macro __AMX_INT8__)
+    foreach(level IN LISTS levels)
+        if(DEFINED ${level}_macro AND NOT here MATCHES "#define ${${level}_macro} 1")
+            set_property(SOURCE ${${level}_sources} APPEND PROPERTY COMPILE_OPTIONS -fno-sanitize=all -g0)
+        endif()
+    endforeach()
+endif()
+
 # a * b + c is rounded twice or once as it is written, so that every level rounds the same number to the same byte.
 set(cpu_rounding -ffp-contract=off)

@@ -32,7 +32,8 @@ def run(checkout, *arguments, **environment):
 
 
 def build(checkout, **environment):
-    return run(checkout, "metal_kernels/build.py", **environment)
+    """Without optimization, which is most of the time that a compiler takes and says nothing about the build."""
+    return run(checkout, "metal_kernels/build.py", CMAKE_BUILD_TYPE="None", **environment)
 
 
 def extensions(checkout):
