@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 
 from inference.protocol import PrefixLookup, RequestState, Unscheduled, WaitReason
 from inference.scheduling.books import Books
@@ -262,7 +263,7 @@ class Step:
             waiting = [self.wanted.get(r, 0) for r in self.admitted if r is not request]
             if request in self.running_prefills:
                 place = self.running_prefills.index(request)
-                waiting += self._wanted_behind()
+                waiting += self._wanted_behind
             else:
                 place = len(running) + len(waiting)
                 waiting.append(wanted)
@@ -275,6 +276,7 @@ class Step:
         needed += min(self.wanted_drafts, needed - 1)
         return WaitReason.BUDGET, needed + self.denied_decodes - total - self.kept_for_drafts
 
+    @cached_property
     def _wanted_behind(self) -> list[int]:
         """What those want who would be admitted if there were tokens enough: they come before a second helping.
 
