@@ -60,13 +60,12 @@ def compare(operation: str, implementation: str, demands: Demands = ORDINARY) ->
 
 def against_reference(operation: str, implementation: str, demands: Demands, thunks: Mapping[Case, Thunk]) -> Agreement:
     """The same with the implementation's computations made ready before."""
-    truth: Operation = function(operation, "reference", demands.activations)
     coarse = (demands.activations != "exact") + (demands.kv in INTEGERS) if operation == LAYER else 0
     peak = _STRAY if coarse else _PEAK
     errors = []
     for case, thunk in thunks.items():
-        expected = _seen(operation, prepared(operation, case, demands, truth, "reference")(at_once))
         found = _seen(operation, thunk(at_once))
+        expected = true_results(operation, case, demands)
         errors += [distance(ours, theirs, peak) for ours, theirs in zip(found, expected, strict=True)]
     tolerance = TOLERANCE[demands.dtype]
     if operation == LAYER:
@@ -74,6 +73,12 @@ def against_reference(operation: str, implementation: str, demands: Demands, thu
     # A NaN must win over any number, which max() does not promise.
     error = math.nan if any(math.isnan(e) for e in errors) else max(errors, default=0.0)
     return Agreement(operation, implementation, demands.dtype, error, tolerance)
+
+
+def true_results(operation: str, case: Case, demands: Demands) -> list[mx.array]:
+    """What the reference computes of a case, the same every time."""
+    reference: Operation = function(operation, "reference", demands.activations)
+    return _seen(operation, prepared(operation, case, demands, reference, "reference")(at_once))
 
 
 def _seen(operation: str, results: list[mx.array]) -> list[mx.array]:

@@ -1,4 +1,5 @@
-"""Every kernel of every level against float64, by a program without Python and MLX: grid/, compiled like the extension.
+"""Every kernel of every level against float64, by a program without Python and MLX: grid/, with the very
+objects of the extension.
 
 It runs here at all levels that this processor has, and those of ARM under qemu, on processors with and without the
 instructions that they are for; the kernels for AMX on a model of its registers. All arrays end at pages that nobody may
@@ -54,7 +55,12 @@ def run(*command: str | Path) -> str:
 
 @pytest.fixture(scope="module")
 def program(compiler: str) -> Path:
-    return build("native", compiler)
+    """With the objects of the extension, which are made anew where their sources have changed since."""
+    extension = ROOT / "build" / "native"
+    assert (extension / "CMakeCache.txt").exists(), "the extension has not been compiled here; make native does it"
+    made = subprocess.run([find_cmake(), "--build", extension], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr[-4000:]
+    return build("native", compiler, f"-DKERNEL_OBJECTS={extension / 'CMakeFiles' / '_native.dir' / 'cpu'}")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from app.cli import main
+from inference.ops import agreement
 from tests.inference import tiny
 
 
@@ -46,6 +48,15 @@ def glasschat(capsys, monkeypatch, tmp_path) -> Glasschat:
         return Outcome(code, captured.out, captured.err)
 
     return run
+
+
+_true_results = functools.cache(agreement.true_results)
+
+
+@pytest.fixture(autouse=True)
+def computed_once(monkeypatch):
+    """The reference is nine tenths of what `doctor` takes. It is computed once for all tests."""
+    monkeypatch.setattr(agreement, "true_results", _true_results)
 
 
 @pytest.fixture(scope="session")
