@@ -66,3 +66,23 @@ def total_for(total: int, running: Sequence[int], waiting: Sequence[int], place:
         else:
             low = middle
     return high
+
+
+def total_for_whole(total: int, running: Sequence[int], admitted: Sequence[int], tokens: int) -> int:
+    """The least that there must be, from `total` on, for a prefill of so many tokens that is computed whole or not.
+
+    Before it come those that run, of which the first is let through whatever it wants and another that does not fit is
+    passed over, and those that are admitted, whom nobody overtakes. More may go to one that was passed over, and then
+    it takes more again; but less than what is missing never does.
+    """
+    while (left := _left_by(running, total) - sum(admitted)) < tokens:
+        total += tokens - left
+    return total
+
+
+def _left_by(running: Sequence[int], total: int) -> int:
+    left = total
+    for place, want in enumerate(running):
+        if place == 0 or want <= left:
+            left -= want
+    return left

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import takewhile
 
 from inference.protocol import PrefixLookup, RequestState, Unscheduled, WaitReason
 from inference.scheduling.books import Books
 from inference.scheduling.plan import Chunk, Plan
 from inference.scheduling.policy import ordered
 from inference.scheduling.request import Request
-from inference.scheduling.sharing import least_first, ordered_share, running_share, total_for
+from inference.scheduling.sharing import least_first, ordered_share, running_share, total_for, total_for_whole
 
 
 class Step:
@@ -29,7 +30,7 @@ class Step:
         self.budget = books.limits.max_num_batched_tokens
         self.pace = self.budget if pace is None or not self.chunked else pace
         """Prefill tokens left of what the decodes shall wait for."""
-        self.denied_decodes = 0
+        self.denied_decodes: list[Request] = []
         self.wanted_drafts = self.kept_for_drafts = 0
         self.drafts: dict[Request, int] = {}
         self.running_prefills: list[Request] = []
@@ -62,11 +63,12 @@ class Step:
             if request.state is not RequestState.RUNNING:
                 continue  # gave way to an earlier one in this very loop
             if self.budget < 1:
-                self.denied_decodes += 1
-                self._deny(request, WaitReason.BUDGET, self.denied_decodes)
+                self.denied_decodes.append(request)
+                self._deny(request, WaitReason.BUDGET, len(self.denied_decodes))
             elif self._make_room(request, 1):
                 self._grant(request, 1)
-        self.wanted_drafts = sum(self._most_drafts(request) for request in self.grants)
+        # Those of denied decodes, too: nothing is left to keep for them now, but of more tokens something would be.
+        self.wanted_drafts = sum(self._most_drafts(request) for request in (*self.grants, *self.denied_decodes))
         self.kept_for_drafts = min(self.wanted_drafts, self.budget // 2)
         self.budget -= self.kept_for_drafts
 
@@ -269,12 +271,15 @@ class Step:
                 waiting.append(wanted)
             needed = total_for(total, running, waiting, place, wanted if request in self.grants else 1)
         else:
-            needed = sum(self.wanted.get(r, 0) for r in self.grants) + wanted
+            before = list(takewhile(lambda r: r is not request, self.wanted))
+            running = [self.wanted[r] for r in before if r not in self.admitted]
+            admitted = [self.wanted[r] for r in before if r in self.admitted]
+            needed = total_for_whole(total, running, admitted, wanted)
         if paced:
             return WaitReason.PACED, needed - total
         # Of more tokens, too, up to half would be kept for drafts.
         needed += min(self.wanted_drafts, needed - 1)
-        return WaitReason.BUDGET, needed + self.denied_decodes - total - self.kept_for_drafts
+        return WaitReason.BUDGET, needed + len(self.denied_decodes) - total - self.kept_for_drafts
 
     @cached_property
     def _wanted_behind(self) -> list[int]:

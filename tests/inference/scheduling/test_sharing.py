@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from inference.scheduling.plan import Limits
 from inference.scheduling.request import Request
 from inference.scheduling.scheduler import Scheduler
-from inference.scheduling.sharing import shared_out, total_for
+from inference.scheduling.sharing import shared_out, total_for, total_for_whole
 
 wants = st.lists(st.integers(1, 60), max_size=6)
 
@@ -52,6 +52,30 @@ def test_what_is_said_to_be_missing_is_the_least_that_helps(
     enough = total_for(total, running, waiting, place, wanted)
     assert shared_out(enough, running, waiting)[place] >= wanted
     assert shared_out(enough - 1, running, waiting)[place] < wanted
+
+
+def whole_prefills(total: int, running: list[int], admitted: list[int], last: int) -> bool:
+    """Whether the last of them is computed, one after another."""
+    left, first = total, True
+    for want in running:
+        if first or want <= left:
+            left, first = left - want, False
+    for want in (*admitted, last):
+        if not first and want > left:
+            return False
+        left, first = left - want, False
+    return True
+
+
+@given(st.integers(0, 100), wants, wants, st.integers(1, 60))
+def test_nor_is_less_ever_enough_for_a_prefill_that_is_computed_whole(
+    total: int, running: list[int], admitted: list[int], last: int
+) -> None:
+    assume(running or admitted)
+    assume(not whole_prefills(total, running, admitted, last))
+    enough = total_for_whole(total, running, admitted, last)
+    assert whole_prefills(enough, running, admitted, last)
+    assert not any(whole_prefills(less, running, admitted, last) for less in range(total, enough))
 
 
 @given(wants, wants, st.integers(1, 100))
