@@ -32,14 +32,13 @@ def run(checkout, *arguments, **environment):
 
 
 @pytest.fixture
-def small_checkout(checkout):
-    """The same with an extension of two sources: the kernels themselves have been compiled before any test runs."""
+def small_extension(checkout):
+    """Two sources in the checkout instead of the kernels, which have been compiled before any test runs."""
     package = checkout / "metal_kernels"
     for source in (*package.glob("*/*.cpp"), package / "bindings.cpp"):
         if source.name != "features.cpp":
             source.unlink()
     shutil.copy(ROOT / "tests/metal_kernels/small_extension/bindings.cpp", package)
-    return checkout
 
 
 def build(checkout, **environment):
@@ -69,9 +68,8 @@ def test_without_a_compiler_the_app_still_runs(checkout, compiler):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiler")
-def test_a_checkout_is_built_and_built_again_after_changes(small_checkout):
-    checkout = small_checkout
+@pytest.mark.usefixtures("compiler", "small_extension")
+def test_a_checkout_is_built_and_built_again_after_changes(checkout):
     outcome = build(checkout)
     assert outcome.returncode == 0, outcome.stderr
     (extension,) = extensions(checkout)

@@ -1,9 +1,8 @@
-"""Every kernel of every level against float64, by a program without Python and MLX: grid/, with the very
-objects of the extension.
+"""Every kernel of every level against float64, by a program without Python and MLX: grid/.
 
-It runs here at all levels that this processor has, and those of ARM under qemu, on processors with and without the
-instructions that they are for; the kernels for AMX on a model of its registers. All arrays end at pages that nobody may
-touch.
+At all levels that this processor has it runs the extension's own objects; those of ARM, compiled for it, run under
+qemu, on processors with and without the instructions that they are for; the kernels for AMX run on a model of its
+registers. All arrays end at pages that nobody may touch.
 """
 
 from __future__ import annotations
@@ -29,38 +28,38 @@ Run = Callable[..., str]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
-def build(name: str, compiler: str, *options: str) -> Path:
-    """Compiled anew where something changed since the last time."""
-    directory = ROOT / "build" / "kernel-grid" / name
+def run(*command: str | Path) -> str:
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, (outcome.stdout + outcome.stderr)[-4000:]
+    return outcome.stdout
+
+
+def compiled(directory: Path, *configured: str | Path) -> Path:
+    """What CMake has been, or is now, configured to make there, made anew where something changed since last time."""
     try:
         cmake = find_cmake()
     except Missing as reason:
         pytest.skip(str(reason))
-    directory.mkdir(parents=True, exist_ok=True)
-    configure = (cmake, "-S", SOURCES, "-B", directory, f"-DCMAKE_CXX_COMPILER={compiler}", *options)
-    compile_all = (cmake, "--build", directory, "--parallel", str(os.cpu_count() or 1))
     with open(directory / "lock", "w") as lock:  # tests may run in several processes
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for command in (configure, compile_all):
-            outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-            assert outcome.returncode == 0, (outcome.stdout + outcome.stderr)[-4000:]
-    return directory / "kernel_grid"
+        if configured:
+            run(cmake, "-B", directory, *configured)
+        run(cmake, "--build", directory, "--parallel", str(os.cpu_count() or 1))
+    return directory
 
 
-def run(*command: str | Path) -> str:
-    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    return outcome.stdout
+def build(name: str, compiler: str, *options: str) -> Path:
+    directory = ROOT / "build" / "kernel-grid" / name
+    directory.mkdir(parents=True, exist_ok=True)
+    return compiled(directory, "-S", SOURCES, f"-DCMAKE_CXX_COMPILER={compiler}", *options) / "kernel_grid"
 
 
 @pytest.fixture(scope="module")
 def program(compiler: str) -> Path:
-    """With the objects of the extension, which are made anew where their sources have changed since."""
+    """With the objects of the extension, which are made anew where their sources have changed."""
     extension = ROOT / "build" / "native"
     assert (extension / "CMakeCache.txt").exists(), "the extension has not been compiled here; make native does it"
-    made = subprocess.run([find_cmake(), "--build", extension], capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr[-4000:]
-    return build("native", compiler, f"-DKERNEL_OBJECTS={extension / 'CMakeFiles' / '_native.dir' / 'cpu'}")
+    return build("native", compiler, f"-DKERNEL_OBJECTS={compiled(extension) / 'CMakeFiles' / '_native.dir' / 'cpu'}")
 
 
 @pytest.fixture(scope="module")
