@@ -358,15 +358,20 @@ def prepare_tokenizer(arguments: argparse.Namespace, sampler: ConversationSample
     return tokenizer
 
 
+def as_it_was(plan: Plan, arguments: argparse.Namespace, basis: Basis) -> Learner:
+    """A learner that knows what the earlier model knows."""
+    learner = plan.build(basis)
+    continue_from(learner, Earlier(arguments.go_on_from / plan.model, basis.tokenizer))
+    return learner
+
+
 def train(plan: Plan, arguments: argparse.Namespace, sampler: ConversationSampler, basis: Basis) -> Learner:
     """Train one learner, or go on with it, or take it as it is when it has met all its tokens."""
     torch.manual_seed(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    learner = plan.build(basis)
     checkpoint = arguments.runs / f"{plan.name}.pt"
     begun = arguments.resume and checkpoint.exists()
-    if arguments.go_on_from and not begun:
-        continue_from(learner, Earlier(arguments.go_on_from / plan.model, basis.tokenizer))
+    learner = as_it_was(plan, arguments, basis) if arguments.go_on_from and not begun else plan.build(basis)
     torch.set_num_threads(min(arguments.threads, learner.threads))
     schedule = plan.going_on if arguments.go_on_from else plan.from_nothing
     trainer = Trainer(plan, schedule.scaled(arguments.scale), learner, device)
@@ -377,10 +382,9 @@ def train(plan: Plan, arguments: argparse.Namespace, sampler: ConversationSample
         learner.compile_parts()
     trainer.run(sampler, ConversationEncoder(basis.tokenizer), checkpoint)
     if arguments.go_on_from and schedule.kept:
-        before = plan.build(basis)
-        continue_from(before, Earlier(arguments.go_on_from / plan.model, basis.tokenizer))
+        before = as_it_was(plan, arguments, basis).to(device)
         learner.load_state_dict(
-            mean_of([before.to(device).state_dict(), learner.state_dict()], [schedule.kept, 1 - schedule.kept])
+            mean_of([before.state_dict(), learner.state_dict()], [schedule.kept, 1 - schedule.kept])
         )
     summary = json.dumps(trainer.summary(), indent=2)
     (arguments.runs / f"{plan.name}.json").write_text(summary + "\n", encoding="utf-8")
@@ -395,7 +399,9 @@ def learn(arguments: argparse.Namespace, sampler: ConversationSampler, tokenizer
     learned: dict[str, Learner] = {}
     for plan in PLANS:
         basis = Basis(tokenizer, sampler.thoughts.answers(), learned)
-        if plan in wanted:
+        if plan.name in arguments.keep:
+            learned[plan.name] = as_it_was(plan, arguments, basis).eval()
+        elif plan in wanted:
             learned[plan.name] = train(plan, arguments, sampler, basis)
         elif plan.name in below:
             goes_on = argparse.Namespace(**{**vars(arguments), "resume": True})
@@ -403,8 +409,8 @@ def learn(arguments: argparse.Namespace, sampler: ConversationSampler, tokenizer
     return learned
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, or what is given in its place."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["tokenizer", *(plan.name for plan in PLANS)], help="do this part alone")
     parser.add_argument("--scale", type=float, default=1.0, help="factor for all numbers of tokens")
@@ -412,6 +418,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--hold-out", type=float, default=0.0, help="share of the lines kept for a development set")
     parser.add_argument(
         "--go-on-from", type=Path, metavar="FOLDER", help="begin with what model/ and draft/ there have learned"
+    )
+    parser.add_argument(
+        "--keep",
+        nargs="+",
+        default=[],
+        choices=[plan.name for plan in PLANS],
+        help="with --go-on-from: leave these as they are there",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoints")
     parser.add_argument("--eager", action="store_true", help="compile nothing: slower, but begins at once")
@@ -421,9 +434,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=TRAINING_FOLDER / "runs" / "main", help="checkpoints")
     parser.add_argument("--out", type=Path, default=ASSETS_FOLDER, help="where model/ and draft/ are written")
     parser.add_argument("--no-evaluation", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     if arguments.go_on_from and not (arguments.go_on_from / "model" / "tokenizer.json").exists():
         parser.error(f"--go-on-from: {arguments.go_on_from} has no model/tokenizer.json; give the folder above model/")
+    if arguments.keep and not arguments.go_on_from:
+        parser.error("--keep: say with --go-on-from what they are to be taken from")
     return arguments
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import model as models
 import pytest
 import torch
+import train
 from continuation import Earlier, continue_from
 from naming import Namer
 from reckoning import Reckoner
@@ -71,6 +72,32 @@ def test_the_reckoner_reckons_as_it_did(
     again = Reckoner(tokenizer, namer, writer).eval()
     continue_from(again, earlier)
     assert_scores_alike_but_for_a_factor(learners[2], again, inputs, start)
+
+
+def test_what_is_kept_is_not_trained_but_taken_as_it_was(
+    learners: Any, published: Path, tokenizer: Tokenizer, inputs: torch.Tensor, start: int, tmp_path: Path
+) -> None:
+    assets = tmp_path / "assets"
+    assets.mkdir()
+    (assets / "model").symlink_to(published)
+    given = ["--go-on-from", str(assets), "--runs", str(tmp_path), "--keep", "namer", "writer", "reckoner"]
+    sampler = SimpleNamespace(thoughts=SimpleNamespace(answers=tuple))
+    learned = train.learn(
+        train.parse_arguments([*given, "--only", "reckoner"]),
+        sampler,  # type: ignore[arg-type]
+        tokenizer,
+    )
+    assert [*learned] == ["namer", "writer", "reckoner"]
+    for learner, again in zip((learners[0], learners[2]), (learned["namer"], learned["reckoner"]), strict=True):
+        with torch.no_grad():
+            assert_scores_alike_but_for_a_factor(learner, again, inputs, start)
+    assert not list(tmp_path.glob("*.pt"))
+
+
+def test_nothing_can_be_kept_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train.parse_arguments(["--keep", "writer"])
+    assert "--keep: say with --go-on-from what they are to be taken from" in capsys.readouterr().err
 
 
 def assert_scores_alike_but_for_a_factor(learner: Any, again: Any, inputs: torch.Tensor, start: int) -> None:
