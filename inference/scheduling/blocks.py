@@ -7,6 +7,7 @@ again: that is the prefix cache.
 
 from __future__ import annotations
 
+import struct
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ def chain(parent: bytes, tokens: Sequence[int]) -> bytes:
 
     Keys and values depend on every token before them, so blocks of equal tokens are equal only after equal prefixes.
     """
-    return blake2b(parent + b"".join(token.to_bytes(4, "little") for token in tokens), digest_size=16).digest()
+    return blake2b(parent + struct.pack(f"<{len(tokens)}I", *tokens), digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)

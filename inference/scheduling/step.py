@@ -37,6 +37,8 @@ class Step:
         self.wanted: dict[Request, int] = {}
         """By each prefill that came up for tokens and was not short of blocks, in order."""
         self.admitted: list[Request] = []
+        self.owed = 0
+        """Blocks that running requests will still need for the tokens they have; as it is when others are admitted."""
         self.spent = 0
         """Prefill tokens granted."""
         self.grants: dict[Request, int] = {}
@@ -101,6 +103,8 @@ class Step:
     def admit_waiting(self) -> None:
         """Strictly in order: the first that can't be admitted holds up all behind it."""
         waiting = self._in_order(self.books.waiting)
+        if waiting:
+            self.owed = sum(map(self._owed_to, self.books.running))
         for place, request in enumerate(waiting):
             if request in self.preempted:
                 # Admitting others now would only take the blocks that it was robbed of.
@@ -170,6 +174,7 @@ class Step:
             self.lookups.append(lookup)
         self.admitted.append(request)
         self._prefill(request, self.budget)
+        self.owed += self._owed_to(request)
         if self.grants.get(request, 0) < self.wanted.get(request, 0):
             self._deny_tokens(request)
 
@@ -335,9 +340,11 @@ class Step:
         came in, and again, and again.
         """
         books = self.books
-        owed = sum(books.growth(r, r.num_uncomputed_tokens) for r in books.running)
         reserve = 0 if self.limits.kv_layout == "dense" else len(books.running)
         # Cached blocks that are free count among the free ones until they are taken; those in use cost nothing.
         shared = sum(books.pool.references(block) > 0 for block in found)
-        wanted = books.growth(request, request.num_uncomputed_tokens)
-        return wanted - shared + owed + reserve - books.pool.num_free
+        return self._owed_to(request) - shared + self.owed + reserve - books.pool.num_free
+
+    def _owed_to(self, request: Request) -> int:
+        """Blocks that a request will still need for the tokens it has."""
+        return self.books.growth(request, request.num_uncomputed_tokens)
