@@ -20,6 +20,7 @@ from app.link import EngineLink
 from app.sessions.store import Store
 from app.sessions.workspace import Workspace
 from app.terminal import quiet_terminal, tell_tmux
+from app.tools.use import ToolUse
 from app.watch import EngineWatch
 from inference.protocol import EngineConfig
 
@@ -72,10 +73,12 @@ class GlasschatApp(App[int]):
         config: EngineConfig,
         session_names: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
+        tools: ToolUse | None = None,
     ) -> None:
+        """`tools` are those of a session that is like no other; none without."""
         super().__init__()
         self._link = link
-        self.workspace = Workspace(link, EngineWatch(link, config), store, clock)
+        self.workspace = Workspace(link, EngineWatch(link, config), store, clock, tools)
         self._names, self._model, self._clock = session_names, model, clock
         self.register_theme(theme.DARK)
         self.register_theme(theme.LIGHT)
@@ -191,7 +194,7 @@ def run_app(
         from inference.client import EngineClient
 
         link = EngineClient(model, config, log_path=store.folder / "engine.log")
-    app = GlasschatApp(link, store, model, config, session_names)
+    app = GlasschatApp(link, store, model, config, session_names, tools=ToolUse.at_first(model))
     try:
         with quiet_terminal(store.folder / "app.log"):
             app.run()

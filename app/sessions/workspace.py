@@ -18,6 +18,7 @@ from app.tools.compacting import Compactor
 from app.tools.exchanges import Exchanges
 from app.tools.folds import Folds
 from app.tools.kit import Kit
+from app.tools.use import ToolUse
 from app.watch import EngineWatch, Phase
 from inference.errors import GlasschatError
 from inference.protocol import (
@@ -86,8 +87,17 @@ class Changes:
 
 
 class Workspace:
-    def __init__(self, link: EngineLink, watch: EngineWatch, store: Store, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        link: EngineLink,
+        watch: EngineWatch,
+        store: Store,
+        clock: Callable[[], float],
+        tools: ToolUse | None = None,
+    ) -> None:
+        """`tools` are those of a session that is like no other; none without."""
         self.link, self.watch, self.store, self.clock = link, watch, store, clock
+        self._tools_at_first = tools or ToolUse()
         self.sessions: list[Session] = []
         self.active: Session
         self.unseen: set[str] = set()
@@ -114,14 +124,17 @@ class Workspace:
         wanted = list(names)
         for name in wanted:
             if not any(s.name == name for s in self.sessions):
-                self._add(Session(name))
+                self._add(self._first_session(name))
         if not self.sessions:
-            self._automatic = self._add(Session("chat 1"))
+            self._automatic = self._add(self._first_session("chat 1"))
         last = self.store.setting("active")
         by_name = next((s for s in self.sessions if wanted and s.name == wanted[0]), None)
         self.active = by_name or next((s for s in self.sessions if s.id == last), self.sessions[0])
         for session in self.sessions:
             self._go_on(session)
+
+    def _first_session(self, name: str) -> Session:
+        return Session(name, tools=self._tools_at_first.like())
 
     def _go_on(self, session: Session) -> None:
         """Take up what the app's end broke off: an answer that was being written, or calls that were being made."""
@@ -208,7 +221,7 @@ class Workspace:
         self.sessions.remove(session)
         self._closed.append(session)
         if not self.sessions:
-            self._automatic = self._add(Session("chat 1"))
+            self._automatic = self._add(self._first_session("chat 1"))
         if session is self.active:
             self.activate(self.sessions[min(index, len(self.sessions) - 1)])
         for s in (session, *self.sessions[index:]):

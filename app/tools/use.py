@@ -11,6 +11,9 @@ from app.tools.folds import Folds
 from inference.tools.receipts import Decision, Grants
 from inference.tools.rounds import MAX_ROUNDS
 
+GUIDE = "demo"
+"""The model that has learned to call our own tools."""
+
 
 @dataclass(slots=True)
 class ToolUse:
@@ -26,6 +29,11 @@ class ToolUse:
     schemas: tuple[Mapping[str, Any], ...] = ()
     """Of the tools that are offered, once they are known; the same in every prompt."""
     max_rounds: int = MAX_ROUNDS
+
+    @classmethod
+    def at_first(cls, model: str) -> ToolUse:
+        """Of a session that nobody has chosen for: the guide has its tools, another model gets none unasked."""
+        return cls(on=model.partition(":")[0] == GUIDE)
 
     def to_json(self) -> str:
         use = {"on": self.on, "directory": self.directory, "grants": self.grants.decisions, "calling": self.calling}

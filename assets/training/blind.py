@@ -71,10 +71,15 @@ class Asked:
     answer: str
 
 
-def ask(items: list[BlindItem], answer_prompts: Asker, before: Sequence[list[Message]] = ()) -> list[Asked]:
+def ask(
+    items: list[BlindItem],
+    answer_prompts: Asker,
+    before: Sequence[list[Message]] = (),
+    tools: dict[str, list[str]] | None = None,
+) -> list[Asked]:
     """Put the turns of all items to the model; earlier answers are part of the later prompts.
 
-    `before` is what was talked about before each item; nothing without.
+    `before` is what was talked about before each item; nothing without. `tools` are those that the prompts list.
     """
     histories: list[list[Message]] = [list(messages) for messages in before] or [[] for _ in items]
     positions = [0] * len(items)
@@ -83,7 +88,7 @@ def ask(items: list[BlindItem], answer_prompts: Asker, before: Sequence[list[Mes
         waiting = [index for index, item in enumerate(items) if _advance(item, histories, positions, index)]
         if not waiting:
             return asked
-        prompts = [prompt_text(Conversation(histories[index])) for index in waiting]
+        prompts = [prompt_text(Conversation(histories[index], tools)) for index in waiting]
         for index, prompt, answer in zip(waiting, prompts, answer_prompts(prompts), strict=True):
             histories[index].append(assistant(answer))
             asked[index] = Asked(prompt, answer)

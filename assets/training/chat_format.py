@@ -11,7 +11,7 @@ Message = dict[str, Any]
 
 DEMO_TOOLS: dict[str, list[str]] = {
     "calculator": ["expression"],
-    "clock": ["what"],
+    "clock": ["what", "zone"],
     "search_docs": ["query"],
 }
 ENGINE_TOOLS: dict[str, list[str]] = {"engine_state": []}
@@ -24,6 +24,8 @@ FILE_TOOLS: dict[str, list[str]] = {
     "run_command": ["command", "seconds"],
     "read_result": ["call_id", "start", "lines"],
 }
+APP_TOOLS = DEMO_TOOLS | ENGINE_TOOLS | FILE_TOOLS
+"""All that the app offers."""
 
 NOT_MADE = "error: this call was not made"
 """What the app gives as the result of a call without one, once something else is asked."""

@@ -81,6 +81,10 @@ SMALL_TALK_BOOST = 1.6
 # Of the drills with a tool, those that go on to its result where there is one.
 ANSWERED_DRILLS = 0.3
 
+# The share of the conversations and of the drills with a list of tools, and of the lists those of all that the app has.
+LISTED, LISTED_IN_DRILLS = 0.33, 0.12
+ALL_LISTED = 0.65
+
 # The share of the searches for what was talked about before.
 SEARCHED_BEFORE = 0.1
 
@@ -180,7 +184,7 @@ class ConversationSampler:
             else:
                 turns, last = self._other_turns(kind, rng), None
             messages += turns
-        return self._finished(messages, self._listed_tools(kinds, 0.33, rng))
+        return self._finished(messages, self._listed_tools(kinds, LISTED, rng))
 
     def _finished(self, messages: list[Message], listed: dict[str, list[str]] | None = None) -> Conversation:
         """With the thoughts, as the model says it."""
@@ -200,7 +204,7 @@ class ConversationSampler:
         else:
             turns = self._other_turns(kind, rng)
             messages += turns if not alone and rng.random() < ANSWERED_DRILLS else until_last_call(turns)
-        return self._finished(messages, self._listed_tools({kind}, 0.04, rng))
+        return self._finished(messages, self._listed_tools({kind}, LISTED_IN_DRILLS, rng))
 
     def _before_a_drill(self, rng: random.Random) -> list[Message]:
         messages: list[Message] = []
@@ -305,12 +309,12 @@ class ConversationSampler:
         if not uses_files and rng.random() > share:
             return None
         listed = list(DEMO_TOOLS.items()) if uses_files or rng.random() < 0.9 else []
-        if uses_files or rng.random() < 0.3:
-            listed = [tool for tool in listed if tool[0] != "search_docs" or rng.random() < 0.4]
+        if uses_files or rng.random() < ALL_LISTED:
+            listed = [tool for tool in listed if tool[0] != "search_docs" or rng.random() < 0.8]
             listed += [*ENGINE_TOOLS.items(), *FILE_TOOLS.items()]
         elif rng.random() < 0.3 or not listed:
             listed += rng.sample(list(OTHER_TOOLS.items()), rng.choice([1, 1, 2, 3]))
-        if rng.random() < 0.3:
+        if rng.random() < 0.2:
             rng.shuffle(listed)
         return dict(listed)
 

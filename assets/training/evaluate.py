@@ -19,7 +19,7 @@ import blind
 import corpus as corpus_files
 import grading
 import model as models
-from chat_format import Conversation, Message, prompt_text
+from chat_format import APP_TOOLS, Conversation, Message, prompt_text
 from conversations import ConversationSampler
 from corpus import Corpus
 from development import DevelopmentSet, Item, known_answers, split_corpus
@@ -132,11 +132,12 @@ def evaluate_blind(
     show_failures: bool = False,
     tokens_before: int = 0,
     every: int = 1,
+    tools: dict[str, list[str]] | None = None,
 ) -> BlindResult:
     """Scores on the blind set, or the open one; answers to the blind one are not shown, or one would tune on items.
 
     With `tokens_before` each is asked after about as many tokens of talk about other things; one in `every` items is
-    taken.
+    taken. `tools` are those that the prompts list.
     """
     items = blind.load(file)[::every]
     corpus = corpus_files.load(corpus_folder)
@@ -153,7 +154,7 @@ def evaluate_blind(
         endless += sum(not answer.ended for answer in answers)
         return [answer.text for answer in answers]
 
-    asked = blind.ask(items, answer_prompts, before)
+    asked = blind.ask(items, answer_prompts, before, tools)
     all_items, unseen_items = Scores(), Scores()
     for item, result in zip(items, asked, strict=True):
         good = item.grade(result.answer)
@@ -198,6 +199,9 @@ def report(
         print_table("blind set (without items that training can produce)", results["blind"])
         print_table("blind set (all items)", results["blind_with_producible"])
         print(f"answers that did not end: {result.endless}")
+        equipped = evaluate_blind(model, tokenizer, corpus_folder, tools=APP_TOOLS)
+        results["blind_with_tools"] = equipped.unseen_items.summary()
+        print_table("blind set, with the app's tools listed (without those items)", results["blind_with_tools"])
         far = evaluate_blind(model, tokenizer, corpus_folder, tokens_before=TOKENS_BEFORE, every=6)
         results["blind_far"] = far.unseen_items.summary()
         print_table(f"blind set, after up to {TOKENS_BEFORE} tokens of talk about other things", results["blind_far"])

@@ -12,6 +12,7 @@ import pytest
 from app.sessions.session import TurnState
 from app.sessions.store import Store
 from app.sessions.workspace import MAX_ATTEMPTS, Workspace
+from app.tools.use import ToolUse
 from app.watch import EngineWatch, Phase
 from inference.protocol import EngineConfig, Submit
 from tests.app.conftest import Clock
@@ -45,6 +46,27 @@ class Desk:
         self.clock.pass_(31)
         self.workspace.poll()
         self.workspace.poll()
+
+
+@pytest.mark.parametrize(
+    ("model", "has_tools"),
+    [("demo", True), ("demo:0.5b", True), ("Qwen/Qwen2.5-0.5B-Instruct", False), ("./demo", False)],
+)
+def test_the_guide_has_its_tools_from_the_start_and_no_other_model_does(
+    tmp_path: Path, model: str, has_tools: bool
+) -> None:
+    engine = FakeEngine()
+    watch = EngineWatch(engine, EngineConfig(), spawn=lambda work: work())
+    workspace = Workspace(engine, watch, Store(tmp_path), Clock(), ToolUse.at_first(model))
+    workspace.open(["a", "b"])
+    assert [session.tools.on for session in workspace.sessions] == [has_tools, has_tools]
+
+    workspace.set_tools(workspace.active, not has_tools, "")
+    assert workspace.new_session().tools.on is not has_tools, "a new tab is like the one that it was opened from"
+    for session in list(workspace.sessions):
+        workspace.close(session)
+    assert [session.tools.on for session in workspace.sessions] == [has_tools], "the tab that has to be there"
+    workspace.shut_down()
 
 
 @pytest.fixture
