@@ -109,7 +109,7 @@ def real_ways(number: int) -> tuple[list[Draw], list[Draw]]:
 def real_draws() -> list[list[Any]]:
     """By number and way, the tokens that array operations draw."""
     rows = real_rows()
-    return [[mlx_ops.draw(rows, ways).tolist() for ways in real_ways(number)] for number in range(100)]
+    return [[mlx_ops.draw(rows, ways).tolist() for ways in real_ways(number)] for number in range(200)]
 
 
 def test_a_thousand_draws_from_a_real_vocabulary(draw: Any, real_draws: list[list[Any]]) -> None:
