@@ -20,6 +20,8 @@ EVALUATION_FOLDER = Path(__file__).resolve().parent / "evaluation"
 BLIND_FILE = EVALUATION_FOLDER / "blind.jsonl"
 OPEN_FILE = EVALUATION_FOLDER / "open.jsonl"
 """Of the same kind, but its items may be looked at."""
+CALCULATIONS_FILE = EVALUATION_FOLDER / "calculations.jsonl"
+"""Calculations alone, enough of them to tell small differences; they may be looked at, too."""
 
 NAME_SECTIONS = ("what", "why", "follow_why", "switch", "again")
 

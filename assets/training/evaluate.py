@@ -210,6 +210,9 @@ def report(
         results["open_with_producible"] = opened.all_items.summary()
         print_table("open set (without items that training can produce)", results["open"])
         print_table("open set (all items)", results["open_with_producible"])
+        calculated = evaluate_blind(model, tokenizer, corpus_folder, blind.CALCULATIONS_FILE, show_failures)
+        results["calculations"] = calculated.unseen_items.summary()
+        print_table("calculations (without those that training can produce)", results["calculations"])
         if draft_folder is not None and draft_folder.exists():
             draft = models.load(draft_folder).eval()
             results["draft"] = evaluate_draft(draft, tokenizer, result.asked)

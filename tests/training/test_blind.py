@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import blind
+from arithmetic import value_of
 from chat_format import assistant, user
 
 ITEMS = [
@@ -30,3 +31,9 @@ def test_what_was_talked_about_before_stands_before_the_first_turn_and_is_not_ch
         assert one.prompt.startswith("<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\nhi<|im_end|>")
         assert one.prompt.count("hello") == 1
     assert len(talk) == 2
+
+
+def test_every_calculation_that_is_asked_for_has_a_value() -> None:
+    items = blind.load(blind.CALCULATIONS_FILE)
+    assert all(isinstance(value_of(item.expect["call"]["arguments"]["expression"]), (int, float)) for item in items)
+    assert len({item.last_question for item in items}) == len({item.identifier for item in items}) == len(items)
