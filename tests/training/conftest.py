@@ -1,6 +1,7 @@
 """The training's modules are a folder of scripts, not a package: this lets tests import them."""
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,22 @@ MORE = "A list of blocks.<|im_end|>\n<|im_start|>user\nwhy?<|im_end|>\n<|im_star
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     return Tokenizer.from_file(str(ASSETS / "model" / "tokenizer.json"))
+
+
+@cache
+def whole_corpus() -> Any:
+    """The corpus that is published, loaded once for all tests."""
+    import corpus
+
+    return corpus.load()
+
+
+@pytest.fixture(scope="session")
+def sampler() -> Any:
+    """Of the whole corpus; it takes a while to be made."""
+    from conversations import ConversationSampler
+
+    return ConversationSampler(whole_corpus())
 
 
 @pytest.fixture(scope="module")

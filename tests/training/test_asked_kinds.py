@@ -9,6 +9,7 @@ import alternatives
 import corpus as corpus_files
 import pytest
 from asked_kinds import AskedKinds
+from conversations import ConversationSampler
 from corpus import Corpus, FollowUp
 
 FRAMES = """
@@ -84,8 +85,8 @@ def test_a_theme_that_answers_questions_of_two_kinds_is_asked_in_the_words_of_bo
     assert {"any downside", "whose idea was it"} < drawn
 
 
-def test_every_kind_of_the_corpus_is_asked_for() -> None:
-    kinds = AskedKinds(corpus_files.load(corpus_files.CORPUS_FOLDER))
+def test_every_kind_of_the_corpus_is_asked_for(sampler: ConversationSampler) -> None:
+    kinds = sampler.asked_kinds
     assert {kind for found in kinds.of_answer.values() for kind in found} == set(kinds.lines)
     assert all(len(lines) >= 40 for lines in kinds.lines.values())
 

@@ -7,7 +7,6 @@ import re
 from contextlib import suppress
 
 import alternatives
-import corpus as corpus_files
 import pytest
 from arithmetic import ExpressionError, in_words, value_of
 from calculations import NUMBER, PAUSE, SLOT, Asked, Calculations
@@ -16,7 +15,9 @@ from hypothesis import strategies as st
 from noise import QuestionNoise
 from recipes import AS_WRITTEN
 
-CORPUS = corpus_files.load(corpus_files.CORPUS_FOLDER)
+from tests.training.conftest import whole_corpus
+
+CORPUS = whole_corpus()
 # To read all recipes takes a second: too long for each example.
 AS_THEY_STAND = Calculations(CORPUS, QuestionNoise(0))
 

@@ -6,8 +6,6 @@ import itertools
 import random
 import re
 
-import corpus as corpus_files
-import pytest
 from chat_format import NOT_MADE, Conversation, assistant, copied, user
 from conversations import ConversationSampler
 from recipes import AGAIN
@@ -18,11 +16,6 @@ import app.tools.messages
 
 RESULT = re.compile(r"\br\b")
 """How a recipe writes the result before."""
-
-
-@pytest.fixture(scope="module")
-def sampler() -> ConversationSampler:
-    return ConversationSampler(corpus_files.load())
 
 
 def test_a_long_talk_fills_the_context_and_every_answer_in_it_begins_with_a_thought(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import re
 
-import corpus as corpus_files
 import pytest
 from arithmetic import same_value
 from calculations import SLOT, Calculations
@@ -15,7 +14,9 @@ from noise import QuestionNoise
 from recipes import AGAIN, AS_WRITTEN, ASKED, CALCULATOR, LETTERS, RecipeBook
 from tool_tasks import ToolTasks
 
-CORPUS = corpus_files.load(corpus_files.CORPUS_FOLDER)
+from tests.training.conftest import whole_corpus
+
+CORPUS = whole_corpus()
 CALCULATIONS = Calculations(CORPUS, QuestionNoise(0))
 DISCOUNTS = [
     ("<a>% off a {coat|hat} of <b>", "<b> - <a> / 100 * <b>"),
