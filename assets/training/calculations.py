@@ -9,12 +9,15 @@ import alternatives
 from arithmetic import loosely_written, random_expression, random_number, spoken_number
 from corpus import Corpus
 from noise import QuestionNoise
+from plausible import oddities
 from recipes import AGAIN, AS_WRITTEN, NUMBER, SLOT, RecipeBook
 
 IN_WORDS, RANDOM_EXPRESSIONS = 0.72, 0.07
 """Shares of the calculations; the others are a form in a frame."""
 NUMBERS_IN_WORDS = 0.25
 """The share of the calculations in which some numbers may be written in words."""
+PLAUSIBLE, DRAWS = 0.85, 12
+"""The share of those with several numbers that are chosen to be plausible, out of at most so many draws."""
 
 SIGNS_BESIDE_NUMBERS = re.compile(r"[+*/^×÷√%(]|>\s*[-x]|[-x]\s*<|>[a-z]")
 PAUSE = ";;"
@@ -113,17 +116,39 @@ class Calculations:
 
 
 def with_numbers(phrase: str, form: str, rng: random.Random) -> tuple[str, str]:
-    """The phrase and the expression with random numbers; a few are written in words."""
+    """The phrase and the expression with random numbers, mostly such as people have; a few are written in words."""
     in_words = rng.random() < NUMBERS_IN_WORDS and not SIGNS_BESIDE_NUMBERS.search(phrase)
-    for slot in sorted({f"<{slot}>" for slot in SLOT.findall(phrase)}):
-        if in_words and rng.random() < 0.6:
-            spoken, digits = spoken_number(rng)
-        else:
-            digits = str(rng.randint(2, 12)) if f"** {slot}" in form else random_number(rng)
-            spoken = _written(digits, rng)
-        phrase = phrase.replace(slot, spoken)
-        form = form.replace(slot, digits)
+    slots = sorted(set(SLOT.findall(phrase)))
+    plausible = len(slots) > 1 and rng.random() < PLAUSIBLE
+    numbers = _random_numbers(slots, form, in_words, rng)
+    least = _oddities(form, numbers) if plausible else 0
+    for _ in range(DRAWS - 1):
+        if not least:
+            break
+        others = _random_numbers(slots, form, in_words, rng)
+        if (odd := _oddities(form, others)) < least:
+            numbers, least = others, odd
+    for slot, (spoken, digits) in numbers.items():
+        phrase = phrase.replace(f"<{slot}>", spoken)
+        form = form.replace(f"<{slot}>", digits)
     return phrase, form
+
+
+def _random_numbers(slots: list[str], form: str, in_words: bool, rng: random.Random) -> dict[str, tuple[str, str]]:
+    """As it is written in the question, and its digits."""
+    numbers = {}
+    for slot in slots:
+        if in_words and rng.random() < 0.6:
+            numbers[slot] = spoken_number(rng)
+        else:
+            digits = str(rng.randint(2, 12)) if f"** <{slot}>" in form else random_number(rng)
+            numbers[slot] = _written(digits, rng), digits
+    return numbers
+
+
+def _oddities(form: str, numbers: dict[str, tuple[str, str]]) -> float:
+    digits = {slot: digits for slot, (_, digits) in numbers.items()}
+    return sum(oddities(part.strip(), digits) for part in form.split(PAUSE))
 
 
 def _written(digits: str, rng: random.Random) -> str:
