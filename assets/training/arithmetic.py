@@ -8,7 +8,7 @@ import math
 import operator
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 BINARY: dict[type, Callable[[float, float], float]] = {
     ast.Add: operator.add,
@@ -27,6 +27,7 @@ FUNCTIONS: dict[str, Callable[..., float]] = {
     "avg": lambda *numbers: sum(numbers) / len(numbers),
 }
 """Some of those that the app's calculator has."""
+CONSTANTS = {"pi": math.pi}
 
 NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -44,27 +45,40 @@ def value_of(expression: str) -> float:
     text = expression.replace("^", "**").replace("×", "*").replace("÷", "/").replace("\N{MINUS SIGN}", "-")
     text = re.sub(r"(?<=\d),(?=\d{3})", "", text)
     try:
-        return float(_walk(ast.parse(text.strip(), mode="eval").body))
+        return float(value_of_tree(ast.parse(text.strip(), mode="eval").body))
     except (SyntaxError, ZeroDivisionError, OverflowError, ValueError, TypeError, RecursionError) as error:
         raise ExpressionError(f"{expression!r}: {error}") from None
 
 
-def _walk(node: ast.AST) -> float:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        return node.value
-    if isinstance(node, ast.BinOp) and type(node.op) in BINARY:
-        left, right = _walk(node.left), _walk(node.right)
-        if isinstance(node.op, ast.Pow) and (abs(right) > 64 or abs(left) > 1e9):
-            raise ValueError("the power is too large")
-        return BINARY[type(node.op)](left, right)
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        inner = _walk(node.operand)
-        return -inner if isinstance(node.op, ast.USub) else inner
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS:
-        return FUNCTIONS[node.func.id](*map(_walk, node.args))
-    if isinstance(node, ast.Name) and node.id == "pi":
-        return math.pi
-    raise ValueError("not arithmetic")
+Look = Callable[[ast.AST, Sequence[float]], None]
+"""What is told of every operation: its node, and the values that it is done with."""
+
+
+def value_of_tree(tree: ast.AST, numbers: Mapping[str, float] = CONSTANTS, look: Look | None = None) -> float:
+    """The value of a syntax tree, in which `numbers` may have names. Raises what Python's operators and functions do,
+    and ValueError for what is not arithmetic."""
+
+    def walk(node: ast.AST) -> float:
+        match node:
+            case ast.Constant(value=int() | float() as value):
+                return value
+            case ast.Name(id=name) if name in numbers:
+                return numbers[name]
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
+                return -walk(operand) if isinstance(sign, ast.USub) else walk(operand)
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in BINARY:
+                operands, compute = [walk(left), walk(right)], BINARY[type(op)]
+                if isinstance(op, ast.Pow) and (abs(operands[1]) > 64 or abs(operands[0]) > 1e9):
+                    raise ValueError("the power is too large")
+            case ast.Call(func=ast.Name(id=name), args=args) if name in FUNCTIONS:
+                operands, compute = [walk(arg) for arg in args], FUNCTIONS[name]
+            case _:
+                raise ValueError("not arithmetic")
+        if look:
+            look(node, operands)
+        return compute(*operands)
+
+    return walk(tree)
 
 
 def same_value(left: str, right: str) -> bool:

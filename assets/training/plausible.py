@@ -7,12 +7,12 @@ numbers tell it, too: 36 partitions for 8 consumers, 8 pupils and 36 sweets.
 import ast
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
-from arithmetic import BINARY, FUNCTIONS, ExpressionError
+from arithmetic import CONSTANTS, value_of_tree
 
-SLOTTED = re.compile("<([a-z])>")
+SLOTTED = re.compile("<([a-f])>")
 LARGEST = 1e8
 UNEQUAL = 1000.0
 """How many times larger one of two numbers that are added may be."""
@@ -21,6 +21,7 @@ ALIKE = 10.0
 GROWN = 3.0
 """How large a change may be, as a multiple of what it was before."""
 MANY = 10_000.0
+"""How many times larger what is divided may be."""
 
 
 def oddities(form: str, numbers: Mapping[str, str]) -> float:
@@ -29,56 +30,53 @@ def oddities(form: str, numbers: Mapping[str, str]) -> float:
     tree = _tree(form)
     if tree is None:
         return 0
-    odd: list[bool] = [float(number) == 0 for number in numbers.values()]
+    of_hundred = _percentages(tree)
+    values = {slot: float(number) for slot, number in numbers.items()}
+    odd = sum(value == 0 for value in values.values())
+
+    def look(node: ast.AST, operands: Sequence[float]) -> None:
+        nonlocal odd
+        odd += _is_odd(node, operands, node in of_hundred)
+
     try:
-        value = _walk(tree, {slot: float(number) for slot, number in numbers.items()}, odd, of_hundred=False)
-    except (ZeroDivisionError, OverflowError, ValueError, TypeError, KeyError):
+        value = value_of_tree(tree, CONSTANTS | values, look)
+    except (ZeroDivisionError, OverflowError, ValueError, TypeError):
         return math.inf
-    return sum(odd) + (abs(value) > LARGEST)
+    return odd + (abs(value) > LARGEST)
 
 
 @cache
 def _tree(form: str) -> ast.expr | None:
     """None for what is no expression, as a form that goes on with a result."""
-    if "<r>" in form:
-        return None
     try:
         return ast.parse(SLOTTED.sub(r"\1", form), mode="eval").body
     except SyntaxError:
         return None
 
 
-def _walk(node: ast.AST, numbers: Mapping[str, float], odd: list[bool], of_hundred: bool) -> float:
-    """The value; adds to `odd` what was looked at. `of_hundred`: whether it is about to be a percentage."""
+@cache
+def _percentages(tree: ast.expr) -> frozenset[ast.expr]:
+    """The divisions that give a share, as they are multiplied by 100."""
+    products = [node for node in ast.walk(tree) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)]
+    return frozenset(
+        share
+        for product in products
+        for share, factor in ((product.left, product.right), (product.right, product.left))
+        if _is(factor, 100)
+    )
+
+
+def _is_odd(node: ast.AST, operands: Sequence[float], of_hundred: bool) -> bool:
     match node:
-        case ast.Constant(value=int() | float() as value):
-            return value
-        case ast.Name(id=slot):
-            return numbers[slot]
-        case ast.BinOp(left=left, op=op, right=right):
-            a = _walk(left, numbers, odd, isinstance(op, ast.Mult) and _is(right, 100))
-            b = _walk(right, numbers, odd, isinstance(op, ast.Mult) and _is(left, 100))
-            if isinstance(op, ast.Div):
-                odd.append(_oddly_divided(left, right, a, b, of_hundred))
-            elif look := ODD.get(type(op)):
-                odd.append(look(a, b))
-            return BINARY[type(op)](a, b)
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_walk(operand, numbers, odd, of_hundred=False)
-        case ast.Call(func=ast.Name(id=name), args=args):
-            values = [_walk(arg, numbers, odd, of_hundred=False) for arg in args]
-            if name == "avg":
-                odd.append(max(values) > ALIKE * min(values))
-            return FUNCTIONS[name](*values)
-    raise ExpressionError("not arithmetic")
-
-
-def _oddly_divided(left: ast.AST, right: ast.AST, a: float, b: float, of_hundred: bool) -> bool:
-    if _is(right, 100) and isinstance(left, ast.Name):
-        return a > 100
-    if of_hundred:
-        return a > b * (GROWN if isinstance(left, ast.BinOp) else 1)
-    return not b <= a <= MANY * b
+        case ast.Call(func=ast.Name(id="avg")):
+            return max(operands) > ALIKE * min(operands)
+        case ast.BinOp(left=ast.Name(), op=ast.Div(), right=right) if _is(right, 100):
+            return operands[0] > 100
+        case ast.BinOp(left=left, op=ast.Div()) if of_hundred:
+            return operands[0] > operands[1] * (GROWN if isinstance(left, ast.BinOp) else 1)
+        case ast.BinOp(op=op) if type(op) in ODD:
+            return ODD[type(op)](*operands)
+    return False
 
 
 def _is(node: ast.AST, value: int) -> bool:
@@ -87,6 +85,7 @@ def _is(node: ast.AST, value: int) -> bool:
 
 ODD: dict[type, Callable[[float, float], bool]] = {
     ast.Sub: lambda a, b: a <= b,
+    ast.Div: lambda a, b: not b <= a <= MANY * b,
     ast.Mod: lambda a, b: a <= b,
     ast.FloorDiv: lambda a, b: a < b,
     ast.Mult: lambda a, b: abs(a * b) > LARGEST,
