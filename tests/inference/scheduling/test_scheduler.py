@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from inference.protocol import PrefixLookup, RequestState, WaitReason
@@ -139,19 +139,37 @@ def test_everything_may_be_thrown_away_between_any_two_steps(arrivals, limits, d
 
 @settings(max_examples=100)
 @given(arrivals, limits, drafts, pools)
+@example(
+    # The last prompt is computed whole and finds one token of the two that it wants: nobody but a draft can use it.
+    arrivals=[*[Arrival(0, 1, 1)] * 3, Arrival(17, 1, 4), Arrival(18, 1, 1), Arrival(18, 2, 1)],
+    limits=Limits(max_num_seqs=3, max_num_batched_tokens=4, enable_chunked_prefill=False),
+    drafts=[(2, 0)],
+    pool=(3, 2),
+)
 def test_drafts_never_cost_anybody_else_a_token_of_a_decode_or_a_block(arrivals, limits, drafts, pool):
     """Nor do they take more than half of what the decodes leave, where others could use it."""
     simulation = Simulation.of(arrivals, limits, num_blocks=pool[0], block_size=pool[1], drafts=drafts)
     while simulation.busy:
-        budget = simulation.scheduler.limits.max_num_batched_tokens
+        simulation.arrive_and_leave()
+        wanted = {request.request_id: wanted_by(request, simulation.scheduler) for request in simulation.scheduler}
         plan = simulation.advance()
         drafted = sum(chunk.drafts for chunk in plan.chunks)
         if not drafted:
             continue
-        own = sum(not chunk.is_prefill for chunk in plan.chunks)
-        short = [u for u in plan.unscheduled if u.reason is WaitReason.BUDGET]
-        assert not short or drafted <= (budget - own) // 2
+        decodes = sum(not chunk.is_prefill for chunk in plan.chunks)
+        left_by_decodes = limits.max_num_batched_tokens - decodes
+        left = left_by_decodes - (plan.num_tokens - decodes - drafted)
+        for short in plan.unscheduled:
+            if short.reason is WaitReason.BUDGET:
+                useful = 1 if limits.enable_chunked_prefill else wanted[short.request_id]
+                assert useful > left - min(drafted, left_by_decodes // 2)
         assert all(chunk.num_tokens == chunk.drafts + 1 for chunk in plan.chunks if chunk.drafts)
+
+
+def wanted_by(request: Request, scheduler: Scheduler) -> int:
+    """Tokens that a request still has to compute, but for those that the prefix cache holds."""
+    cached = len(scheduler.books.cached_prefix(request)) * scheduler.block_size
+    return request.num_tokens - max(cached, request.num_computed_tokens)
 
 
 # --- by example ---
