@@ -14,6 +14,8 @@ from recipes import AGAIN, AS_WRITTEN, NUMBER, SLOT, RecipeBook
 
 IN_WORDS, RANDOM_EXPRESSIONS = 0.72, 0.07
 """Shares of the calculations; the others are a form in a frame."""
+AS_ASKED = 0.5
+"""The share of those in words whose lines were written as people ask, no two of them alike."""
 NUMBERS_IN_WORDS = 0.25
 """The share of the calculations in which some numbers may be written in words."""
 PLAUSIBLE, DRAWS = 0.85, 12
@@ -45,25 +47,28 @@ class Calculations:
     """Draws questions for the calculator."""
 
     def __init__(self, corpus: Corpus, noise: QuestionNoise) -> None:
-        """Reads those in signs ("form => phrase", for the frames "what is <e>?"), those in words ("phrase => form"),
-        those that go on with a result, `<r>`, and pairs of questions ("phrase ;; phrase => form ;; form")."""
+        """Reads those in signs ("form => phrase", for the frames "what is <e>?"), those in words ("phrase => form"; as
+        people ask, likewise), those that go on with a result, `<r>`, and pairs ("phrase ;; phrase => form ;; form")."""
         self.corpus = corpus
         self.noise = noise
-        signs, words, more, pairs = (
+        signs, words, as_asked, more, pairs = (
             [[half.strip() for half in line.split("=>")] for line in corpus.section(name)]
-            for name in ("calc_op", "calc_words", "calc_more", "calc_pairs")
+            for name in ("calc_op", "calc_words", "calc_asked", "calc_more", "calc_pairs")
         )
         self.in_signs = [Calculation(phrase, form) for form, phrase in signs]
         self.in_words = [Calculation(phrase, form) for phrase, form in words]
+        self.as_asked = [Calculation(phrase, form) for phrase, form in as_asked]
         self.more = [Calculation(phrase, form) for phrase, form in more]
         self.pairs = [Calculation(phrase, form) for phrase, form in pairs]
+        # Those as asked give no recipe its name: more of them change nothing but what is learned.
         self.recipes = RecipeBook([*words, *((phrase, form) for form, phrase in signs)], more)
 
     def draw(self, rng: random.Random) -> Asked:
         """A calculation that stands alone."""
         kind = rng.random()
         if kind < IN_WORDS:
-            return self.asked(rng.choice(self.in_words), rng)
+            lines = self.as_asked if rng.random() < AS_ASKED else self.in_words
+            return self.asked(rng.choice(lines), rng)
         frame = self.noise.framed(self.corpus.section("calc_ask"), rng)
         if kind < IN_WORDS + RANDOM_EXPRESSIONS:
             expression = random_expression(rng, rng.choice([1, 2, 2, 3]))

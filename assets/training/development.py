@@ -14,7 +14,18 @@ from conversations import OUT_OF_SCOPE, ConversationSampler, follow_up_held_out
 from corpus import Corpus, HeldOutLine, Intent, chosen_by_hash, hold_out, hold_out_frames
 from noise import pseudo_word
 
-FRAME_SECTIONS = ("what", "why", "follow_why", "switch", "do", "calc_words", "clock_time", "clock_date", "search")
+FRAME_SECTIONS = (
+    "what",
+    "why",
+    "follow_why",
+    "switch",
+    "do",
+    "calc_words",
+    "calc_asked",
+    "clock_time",
+    "clock_date",
+    "search",
+)
 SUBJECT_SHARE = 0.05
 ITEMS_PER_FRAME = 4
 CALCULATIONS = 60

@@ -43,7 +43,13 @@ def test_every_calculation_of_the_corpus_has_a_value_and_all_its_numbers_in_ever
     calculations: Calculations,
 ) -> None:
     rng = random.Random(1)
-    for known in (*calculations.in_signs, *calculations.in_words, *calculations.more, *calculations.pairs):
+    for known in (
+        *calculations.in_signs,
+        *calculations.in_words,
+        *calculations.as_asked,
+        *calculations.more,
+        *calculations.pairs,
+    ):
         for form in known.form.replace("<r>", "12").split(PAUSE):
             assert has_value(form, rng), known
         for _ in range(5):
@@ -83,7 +89,7 @@ def test_what_a_call_computes_with_stands_in_the_question_or_belongs_to_its_form
     monkeypatch.setattr("calculations.NUMBERS_IN_WORDS", 0.0)
     rng = random.Random(2)
     for _ in range(400):
-        known = rng.choice(calculations.in_words)
+        known = rng.choice(rng.choice([calculations.in_words, calculations.as_asked]))
         asked = calculations.asked(known, rng)
         # A recipe may be spelled otherwise than the line: "4 * a + 2 * b".
         assert numbers(asked.expression) <= numbers(asked.question) | numbers(known.form) | numbers(asked.about), asked
