@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from contextlib import suppress
+from dataclasses import replace
 
 import alternatives
 import pytest
@@ -13,7 +14,7 @@ from calculations import NUMBER, PAUSE, SLOT, Asked, Calculations
 from hypothesis import given
 from hypothesis import strategies as st
 from noise import QuestionNoise
-from recipes import AS_WRITTEN
+from recipes import AS_WRITTEN, CALCULATOR
 
 from tests.training.conftest import whole_corpus
 
@@ -55,6 +56,20 @@ def test_every_calculation_of_the_corpus_has_a_value_and_all_its_numbers_in_ever
         for _ in range(5):
             told = SLOT.findall(alternatives.sample(known.phrase, rng))
             assert set(told) >= set(SLOT.findall(known.form)), known
+
+
+def test_half_of_those_in_words_are_as_people_ask_and_these_give_no_recipe_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or each new line could change the tokens of all thoughts."""
+    asked = ["which wire for <a> of <b>? => <a> ** <b> * 7"] * 9
+    calculations = Calculations(replace(CORPUS, frames=CORPUS.frames | {"calc_asked": asked}), QuestionNoise(0))
+    assert calculations.recipes.names == AS_THEY_STAND.recipes.names
+    monkeypatch.setattr("calculations.IN_WORDS", 1.0)
+    rng = random.Random(5)
+    drawn = [calculations.draw(rng) for _ in range(400)]
+    assert 150 < sum(one.question.lower().startswith("which wire") for one in drawn) < 250
+    assert {one.about for one in drawn if one.question.lower().startswith("which wire")} == {CALCULATOR}
 
 
 def test_the_second_of_a_pair_says_only_what_is_different_and_computes_all(
