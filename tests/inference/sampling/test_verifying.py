@@ -14,7 +14,7 @@ from inference.sampling.sampler import Sampled, SamplingState, accepted, choose,
 from tests.inference.sampling import oracle
 from tests.inference.sampling.test_sampler import PARAMS, chi_square
 
-V, LENGTH, DRAWS, BATCH = 6, 3, 14_000, 1_000
+V, LENGTH, DRAWS, BATCH = 6, 3, 24_000, 1_000
 
 
 def markov(rng: np.random.Generator, spread: float) -> np.ndarray:
