@@ -45,8 +45,9 @@ def test_the_second_layer_finds_what_came_next_when_the_same_was_said_before(
     _, next_ones = first_heads(untrained, [begin, *told, *between, *told[:-1]])
     again = 1 + len(told) + len(between)
     found = next_ones.tolist()[again:]
-    right = sum(place == now + 2 for now, place in enumerate(found))
-    assert right >= 0.8 * len(found)
+    wrong = sum(place != now + 2 for now, place in enumerate(found))
+    # They are random directions, which are now and then alike: in three places one of them must not be a fifth.
+    assert wrong <= max(1, 0.2 * len(found))
 
 
 def test_a_token_is_said_in_the_direction_in_which_it_is_read(untrained: Writer) -> None:
