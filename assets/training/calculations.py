@@ -4,8 +4,10 @@ import random
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 
 import alternatives
+from alike_numbers import alike, with_a_row
 from arithmetic import loosely_written, random_expression, random_number, spoken_number
 from corpus import Corpus
 from noise import QuestionNoise
@@ -24,6 +26,22 @@ PLAUSIBLE, DRAWS = 0.85, 12
 SIGNS_BESIDE_NUMBERS = re.compile(r"[+*/^×÷√%(]|>\s*[-x]|[-x]\s*<|>[a-z]")
 PAUSE = ";;"
 """Between two questions, and between what they compute."""
+
+
+@dataclass(frozen=True)
+class Practice:
+    """What makes calculations harder to write down than people's are."""
+
+    any_recipe: float = 0.0
+    """The share of those in a line's words whose recipe is not theirs, but any that their numbers are enough for: so
+    the thought alone tells what is written, and all recipes are met with all wordings."""
+    alike: float = 0.0
+    """The share of the numbers that are easily taken for one before them."""
+    rows: float = 0.0
+    """Of the other numbers, the share of those that end in a row of one digit."""
+
+
+NO_PRACTICE = Practice()
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,7 @@ class Calculations:
         people ask, likewise), those that go on with a result, `<r>`, and pairs ("phrase ;; phrase => form ;; form")."""
         self.corpus = corpus
         self.noise = noise
+        self.practice = NO_PRACTICE
         signs, words, as_asked, more, pairs = (
             [[half.strip() for half in line.split("=>")] for line in corpus.section(name)]
             for name in ("calc_op", "calc_words", "calc_asked", "calc_more", "calc_pairs")
@@ -81,8 +100,11 @@ class Calculations:
         return self._filled(self._worded(known.phrase, rng), known.form, rng)
 
     def _filled(self, phrase: str, form: str, rng: random.Random) -> Asked:
-        recipe = self.recipes.find(phrase, form)
-        return Asked(*with_numbers(phrase, recipe.form, rng), recipe.about)
+        find = self.recipes.find
+        if rng.random() < self.practice.any_recipe:
+            find = partial(self.recipes.any, rng=rng)
+        recipe = find(phrase, form)
+        return Asked(*with_numbers(phrase, recipe.form, rng, self.practice), recipe.about)
 
     def pair(self, rng: random.Random) -> tuple[Asked, Asked]:
         """Two questions, the second of which says only what is different."""
@@ -90,7 +112,8 @@ class Calculations:
         first, second = (self._worded(phrase.strip(), rng) for phrase in known.phrase.split(PAUSE))
         form, further = known.form.split(PAUSE)
         recipe = self.recipes.find(first, form.strip())
-        questions, expressions = with_numbers(first + PAUSE + second, recipe.form + PAUSE + further.strip(), rng)
+        forms = recipe.form + PAUSE + further.strip()
+        questions, expressions = with_numbers(first + PAUSE + second, forms, rng, self.practice)
         (first, second), (form, further) = questions.split(PAUSE), expressions.split(PAUSE)
         return Asked(first, form, recipe.about), Asked(second, further, AGAIN)
 
@@ -120,17 +143,17 @@ class Calculations:
         return self.noise.framed([phrase], rng)
 
 
-def with_numbers(phrase: str, form: str, rng: random.Random) -> tuple[str, str]:
+def with_numbers(phrase: str, form: str, rng: random.Random, practice: Practice = NO_PRACTICE) -> tuple[str, str]:
     """The phrase and the expression with random numbers, mostly such as people have; a few are written in words."""
     in_words = rng.random() < NUMBERS_IN_WORDS and not SIGNS_BESIDE_NUMBERS.search(phrase)
     slots = sorted(set(SLOT.findall(phrase)))
     plausible = len(slots) > 1 and rng.random() < PLAUSIBLE
-    numbers = _random_numbers(slots, form, in_words, rng)
+    numbers = _random_numbers(slots, form, in_words, practice, rng)
     least = _oddities(form, numbers) if plausible else 0
     for _ in range(DRAWS - 1):
         if not least:
             break
-        others = _random_numbers(slots, form, in_words, rng)
+        others = _random_numbers(slots, form, in_words, practice, rng)
         if (odd := _oddities(form, others)) < least:
             numbers, least = others, odd
     for slot, (spoken, digits) in numbers.items():
@@ -139,15 +162,22 @@ def with_numbers(phrase: str, form: str, rng: random.Random) -> tuple[str, str]:
     return phrase, form
 
 
-def _random_numbers(slots: list[str], form: str, in_words: bool, rng: random.Random) -> dict[str, tuple[str, str]]:
+def _random_numbers(
+    slots: list[str], form: str, in_words: bool, practice: Practice, rng: random.Random
+) -> dict[str, tuple[str, str]]:
     """As it is written in the question, and its digits."""
-    numbers = {}
+    numbers: dict[str, tuple[str, str]] = {}
     for slot in slots:
-        if in_words and rng.random() < 0.6:
+        if f"** <{slot}>" in form:
+            digits = str(rng.randint(2, 12))
+        elif numbers and rng.random() < practice.alike:
+            digits = alike(rng.choice(list(numbers.values()))[1], rng)
+        elif in_words and rng.random() < 0.6:
             numbers[slot] = spoken_number(rng)
+            continue
         else:
-            digits = str(rng.randint(2, 12)) if f"** <{slot}>" in form else random_number(rng)
-            numbers[slot] = _written(digits, rng), digits
+            digits = with_a_row(rng) if rng.random() < practice.rows else random_number(rng)
+        numbers[slot] = _written(digits, rng), digits
     return numbers
 
 

@@ -46,6 +46,8 @@ LISTS: dict[str, tuple[int, Callable[[str], str]]] = {
     "avg(a, b, …)": (2, lambda letters: f"avg({', '.join(letters)})"),
 }
 """Recipes for all numbers of a question, with the fewest that they are for."""
+FOR_ALL, LISTED = 0.75, 0.15
+"""Of any recipes for a question, the share of those for all of its numbers, and of those the share of lists."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,15 @@ class RecipeBook:
             for meaning, count in lines.items()
             if count >= FEWEST_LINES
         }
+        self._by_numbers: dict[int, list[str]] = defaultdict(list)
+        """Meanings, by how many numbers they are for; none of those that go on with a result."""
+        for meaning, form in self._forms.items():
+            letters = LETTER.findall(form)
+            if meaning in LISTS:
+                for numbers in range(LISTS[meaning][0], LONGEST_LIST + 1):
+                    self._by_numbers[numbers].append(meaning)
+            elif letters and RESULT not in letters:
+                self._by_numbers[LETTERS.index(max(letters)) + 1].append(meaning)
 
     @property
     def names(self) -> list[str]:
@@ -100,12 +111,31 @@ class RecipeBook:
         lettered = _lettered(phrase, form)
         if lettered.meaning not in self._forms:
             return Recipe(CALCULATOR, form)
-        numbers = {letter: number for number, letter in lettered.letters.items()} | {RESULT: "<r>"}
-        known = self._forms[lettered.meaning]
-        if lettered.meaning in LISTS:
-            _, joined = LISTS[lettered.meaning]
-            known = joined(LETTERS[: lettered.numbers])
-        return Recipe(self._name(lettered.meaning), _filled(known, numbers))
+        return self._filled_in(lettered, lettered.meaning)
+
+    def any(self, phrase: str, form: str, rng: random.Random) -> Recipe:
+        """One that the numbers of the question are enough for, whatever it asks. What is written in signs, or goes on
+        with a result, keeps its own."""
+        own, question = self.find(phrase, form), _lettered(phrase, form)
+        if own.about == AS_WRITTEN or "<r>" in form or not question.numbers:
+            return own
+        numbers = question.numbers if rng.random() < FOR_ALL else rng.randint(1, question.numbers)
+        fitting = [meaning for meaning in self._by_numbers[numbers] if self._fits(meaning, question)]
+        if rng.random() < LISTED:
+            fitting = [meaning for meaning in fitting if meaning in LISTS] or fitting
+        return self._filled_in(question, rng.choice(fitting)) if fitting else own
+
+    def _filled_in(self, question: _Lettered, meaning: str) -> Recipe:
+        numbers = {letter: number for number, letter in question.letters.items()} | {RESULT: "<r>"}
+        return Recipe(self._name(meaning), _filled(self._form(meaning, question.numbers), numbers))
+
+    def _form(self, meaning: str, numbers: int) -> str:
+        return LISTS[meaning][1](LETTERS[:numbers]) if meaning in LISTS else self._forms[meaning]
+
+    def _fits(self, meaning: str, question: _Lettered) -> bool:
+        enough = meaning not in LISTS or question.numbers >= LISTS[meaning][0]
+        # Of a number that is there twice only the first has a letter.
+        return enough and set(LETTER.findall(self._form(meaning, question.numbers))) <= set(question.letters.values())
 
     def _name(self, meaning: str) -> str:
         return f"{CALCULATOR}: {meaning if meaning in LISTS else self._forms[meaning]}"

@@ -25,6 +25,7 @@ import corpus as corpus_files
 import model as models
 from assembly import assemble
 from batches import DISTURBED, LONGEST_CONVERSATION, Batch, Diet, Examples, endless_batches, named, spoken
+from calculations import NO_PRACTICE, Practice
 from continuation import Earlier, continue_from
 from conversations import DRILL_MIXTURE, ConversationSampler
 from development import split_corpus
@@ -83,7 +84,7 @@ RECKONING = {
     "copy": 0.005,
     "out_of_scope": 0.035,
 }
-COPYING = {"copy": 0.05, "calculator": 0.53, "search": 0.28, "files": 0.11, "clock": 0.03}
+COPYING = {"copy": 0.016, "calculator": 0.84, "search": 0.096, "files": 0.038, "clock": 0.01}
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ class Plan:
     as before to know them again."""
     veil: Veil = NO_VEIL
     noise: float = 0.6
+    practice: Practice = NO_PRACTICE
     model: str = "model"
     """Of which it is a part."""
     stands_on: Sequence[str] = ()
@@ -163,11 +165,12 @@ PLANS = (
         "writer",
         lambda basis: Writer(basis.tokenizer),
         spoken,
-        Diet(COPYING, drills=0.64, drills_alone=0.55, recitals=0.31, disturbed_recitals=0.4, talks=0.025),
+        Diet(COPYING, drills=0.5, drills_alone=0.92, recitals=0.49, disturbed_recitals=0.4, talks=0.006),
         2048,
         Schedule([20_000_000, 4_700_000, 4_700_000], 4e-3, averaged=2),
-        Schedule([2_000_000, 1_200_000, 1_200_000, 1_200_000], 1.2e-3, averaged=3),
+        Schedule([4_500_000], 1.1e-3),
         SLIGHT_VEIL,
+        practice=Practice(any_recipe=0.5, alike=0.35, rows=0.08),
     ),
     Plan(
         "reckoner",
@@ -244,6 +247,7 @@ class Trainer:
         # After a resume the stream of conversations is a new one, drawn from another seed.
         rng = random.Random(f"{self.plan.name} {self.tokens} {torch.initial_seed()}")
         sampler.noise.level, encoder.veil = self.plan.noise, self.plan.veil
+        sampler.tools.calculations.practice = self.plan.practice
         batches = endless_batches(self.plan.draw(sampler, encoder, self.plan.diet), rng, self.plan.batch_tokens)
         last_time = saved = time.monotonic()
         while self.tokens < self.schedule.tokens:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import alternatives
 import pytest
 from arithmetic import ExpressionError, in_words, value_of
-from calculations import NUMBER, PAUSE, SLOT, Asked, Calculations
+from calculations import NUMBER, PAUSE, SLOT, Asked, Calculations, Practice, with_numbers
 from hypothesis import given
 from hypothesis import strategies as st
 from noise import QuestionNoise
@@ -139,3 +139,37 @@ def test_numbers_in_words_are_the_numbers(value: int, seed: int) -> None:
         else:
             part += ones[word]
     assert total + part == value
+
+
+def test_with_any_recipe_the_expression_is_what_its_thought_says_of_the_questions_numbers(
+    calculations: Calculations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calculations, "practice", Practice(any_recipe=1.0))
+    monkeypatch.setattr("calculations.NUMBERS_IN_WORDS", 0.0)
+    rng, others = random.Random(5), 0
+    for _ in range(300):
+        known = rng.choice(calculations.as_asked)
+        asked = calculations.asked(known, rng)
+        assert numbers(asked.expression) <= numbers(asked.question) | numbers(known.form) | numbers(asked.about), asked
+        others += asked.about != calculations.recipes.find(known.phrase, known.form).about
+    assert others > 250
+
+
+def test_numbers_to_practise_with_are_easily_taken_for_each_other() -> None:
+    def same_beginnings(practice: Practice) -> int:
+        rng = random.Random(6)
+        drawn = [with_numbers("<a> of <b>", "<a> / <b>", rng, practice)[1].split(" / ") for _ in range(1000)]
+        return sum(a[:2] == b[:2] for a, b in drawn if len(a) > 2)
+
+    assert same_beginnings(Practice()) < 50
+    assert same_beginnings(Practice(alike=0.5)) > 150
+
+
+def test_numbers_to_practise_with_end_in_rows_of_one_digit() -> None:
+    def rows(practice: Practice) -> int:
+        rng = random.Random(7)
+        drawn = [with_numbers("half of <a>", "<a> / 2", rng, practice)[1].split(" / ")[0] for _ in range(1000)]
+        return sum(bool(re.search(r"[1-9](\d)\1+$", number)) for number in drawn)
+
+    assert rows(Practice()) < 160
+    assert rows(Practice(rows=0.5)) > 350

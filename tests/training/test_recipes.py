@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import re
 
+import alternatives
 import pytest
 from arithmetic import same_value
 from calculations import SLOT, Calculations
 from hypothesis import given
 from hypothesis import strategies as st
 from noise import QuestionNoise
-from recipes import AGAIN, AS_WRITTEN, ASKED, CALCULATOR, LETTERS, RecipeBook
+from recipes import AGAIN, AS_WRITTEN, ASKED, CALCULATOR, LETTERS, NUMBER, RecipeBook
 from tool_tasks import ToolTasks
 
 from tests.training.conftest import whole_corpus
@@ -119,3 +120,35 @@ def test_every_call_is_about_something_that_the_book_names() -> None:
     assert met <= names
     assert {CALCULATOR, AS_WRITTEN, AGAIN} < met
     assert any("r" in about.partition(": ")[2] for about in met)
+
+
+@given(st.integers(0, 10**6))
+def test_any_recipe_is_one_that_has_a_name_and_that_the_numbers_of_the_question_are_enough_for(seed: int) -> None:
+    rng = random.Random(seed)
+    known = rng.choice(rng.choice([CALCULATIONS.in_words, CALCULATIONS.as_asked]))
+    phrase = alternatives.sample(known.phrase, rng)
+    drawn = CALCULATIONS.recipes.any(phrase, known.form, rng)
+    assert drawn.about in CALCULATIONS.recipes.names
+    assert set(SLOT.findall(drawn.form)) <= set(SLOT.findall(phrase))
+    if not NUMBER.search(phrase):  # one that is a recipe's, too, may make it another
+        assert CALCULATIONS.recipes.find(phrase, drawn.form) == drawn
+
+
+def test_any_recipe_has_nothing_to_do_with_what_is_asked(book: RecipeBook) -> None:
+    phrase, form, rng = "<a>% off a coat, <b>, and <c> of them", "<b> - <a> / 100 * <b>", random.Random(1)
+    drawn = {book.any(phrase, form, rng) for _ in range(100)}
+    assert {recipe.about for recipe in drawn} == {"calculator: a + b + …", "calculator: b - a / 100 * b"}
+    assert {recipe.form for recipe in drawn} == {"<a> + <b> + <c>", "<b> - <a> / 100 * <b>"}
+
+
+def test_what_is_written_in_signs_or_goes_on_with_a_result_has_no_other_recipe(book: RecipeBook) -> None:
+    rng = random.Random(2)
+    for phrase, form in (("what is <a> + <b> + <c>?", "<a> + <b> + <c>"), ("times <a>, <b> or <c>?", "<r> * <b>")):
+        for _ in range(30):
+            assert book.any(phrase, form, rng) == book.find(phrase, form)
+
+
+def test_a_number_that_is_there_twice_makes_no_list(book: RecipeBook) -> None:
+    rng = random.Random(3)
+    drawn = {book.any("<a>, 7, 7 and <b>", "<a> * <b> + 7", rng).about for _ in range(50)}
+    assert "calculator: a + b + …" not in drawn
