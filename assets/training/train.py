@@ -84,7 +84,7 @@ RECKONING = {
     "copy": 0.005,
     "out_of_scope": 0.035,
 }
-COPYING = {"copy": 0.016, "calculator": 0.84, "search": 0.096, "files": 0.038, "clock": 0.01}
+COPYING = {"copy": 0.05, "calculator": 0.53, "search": 0.28, "files": 0.11, "clock": 0.03}
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,10 @@ PLANS = (
         "writer",
         lambda basis: Writer(basis.tokenizer),
         spoken,
-        Diet(COPYING, drills=0.5, drills_alone=0.92, recitals=0.49, disturbed_recitals=0.4, talks=0.006),
+        Diet(COPYING, drills=0.64, drills_alone=0.55, recitals=0.31, disturbed_recitals=0.4, talks=0.025),
         2048,
         Schedule([20_000_000, 4_700_000, 4_700_000], 4e-3, averaged=2),
-        Schedule([4_500_000], 1.1e-3),
+        Schedule([2_000_000, 1_200_000, 1_200_000, 1_200_000], 1.2e-3, averaged=3),
         SLIGHT_VEIL,
         practice=Practice(any_recipe=0.5, alike=0.35, rows=0.08),
     ),
