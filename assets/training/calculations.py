@@ -4,7 +4,6 @@ import random
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import partial
 
 import alternatives
 from alike_numbers import alike, with_a_row
@@ -33,8 +32,9 @@ class Practice:
     """What makes calculations harder to write down than people's are."""
 
     any_recipe: float = 0.0
-    """The share of those in a line's words whose recipe is not theirs, but any that their numbers are enough for: so
-    the thought alone tells what is written, and all recipes are met with all wordings."""
+    """The share of those whose recipe is not theirs, but any that their numbers are enough for: so the thought alone
+    tells what is written, and all recipes are met with all wordings. Not of what is written in signs or goes on with
+    a result (`RecipeBook.any`)."""
     alike: float = 0.0
     """The share of the numbers that are easily taken for one before them."""
     rows: float = 0.0
@@ -100,10 +100,10 @@ class Calculations:
         return self._filled(self._worded(known.phrase, rng), known.form, rng)
 
     def _filled(self, phrase: str, form: str, rng: random.Random) -> Asked:
-        find = self.recipes.find
-        if rng.random() < self.practice.any_recipe:
-            find = partial(self.recipes.any, rng=rng)
-        recipe = find(phrase, form)
+        if _happens(self.practice.any_recipe, rng):
+            recipe = self.recipes.any(phrase, form, rng)
+        else:
+            recipe = self.recipes.find(phrase, form)
         return Asked(*with_numbers(phrase, recipe.form, rng, self.practice), recipe.about)
 
     def pair(self, rng: random.Random) -> tuple[Asked, Asked]:
@@ -168,17 +168,24 @@ def _random_numbers(
     """As it is written in the question, and its digits."""
     numbers: dict[str, tuple[str, str]] = {}
     for slot in slots:
-        if f"** <{slot}>" in form:
-            digits = str(rng.randint(2, 12))
-        elif numbers and rng.random() < practice.alike:
-            digits = alike(rng.choice(list(numbers.values()))[1], rng)
+        is_exponent = f"** <{slot}>" in form
+        if numbers and not is_exponent and _happens(practice.alike, rng):
+            _, before = rng.choice(list(numbers.values()))
+            digits = alike(before, rng)
         elif in_words and rng.random() < 0.6:
             numbers[slot] = spoken_number(rng)
             continue
+        elif is_exponent:
+            digits = str(rng.randint(2, 12))
         else:
-            digits = with_a_row(rng) if rng.random() < practice.rows else random_number(rng)
+            digits = with_a_row(rng) if _happens(practice.rows, rng) else random_number(rng)
         numbers[slot] = _written(digits, rng), digits
     return numbers
+
+
+def _happens(share: float, rng: random.Random) -> bool:
+    """Draws nothing where it never does, so that who does not practise meets what a seed always gave."""
+    return share > 0 and rng.random() < share
 
 
 def _oddities(form: str, numbers: dict[str, tuple[str, str]]) -> float:

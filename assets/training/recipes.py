@@ -116,14 +116,14 @@ class RecipeBook:
     def any(self, phrase: str, form: str, rng: random.Random) -> Recipe:
         """One that the numbers of the question are enough for, whatever it asks. What is written in signs, or goes on
         with a result, keeps its own."""
-        own, question = self.find(phrase, form), _lettered(phrase, form)
-        if own.about == AS_WRITTEN or "<r>" in form or not question.numbers:
-            return own
+        question = _lettered(phrase, form)
+        if _stands_in(form, phrase) or "<r>" in form or not question.numbers:
+            return self.find(phrase, form)
         numbers = question.numbers if rng.random() < FOR_ALL else rng.randint(1, question.numbers)
-        fitting = [meaning for meaning in self._by_numbers[numbers] if self._fits(meaning, question)]
+        fitting = [meaning for meaning in self._by_numbers[numbers] if self._fits(meaning, numbers, question)]
         if rng.random() < LISTED:
             fitting = [meaning for meaning in fitting if meaning in LISTS] or fitting
-        return self._filled_in(question, rng.choice(fitting)) if fitting else own
+        return self._filled_in(question, rng.choice(fitting)) if fitting else self.find(phrase, form)
 
     def _filled_in(self, question: _Lettered, meaning: str) -> Recipe:
         numbers = {letter: number for number, letter in question.letters.items()} | {RESULT: "<r>"}
@@ -132,10 +132,12 @@ class RecipeBook:
     def _form(self, meaning: str, numbers: int) -> str:
         return LISTS[meaning][1](LETTERS[:numbers]) if meaning in LISTS else self._forms[meaning]
 
-    def _fits(self, meaning: str, question: _Lettered) -> bool:
-        enough = meaning not in LISTS or question.numbers >= LISTS[meaning][0]
+    def _fits(self, meaning: str, numbers: int, question: _Lettered) -> bool:
+        """A list is of all numbers of the question."""
+        if meaning in LISTS and numbers < question.numbers:
+            return False
         # Of a number that is there twice only the first has a letter.
-        return enough and set(LETTER.findall(self._form(meaning, question.numbers))) <= set(question.letters.values())
+        return set(LETTER.findall(self._form(meaning, numbers))) <= set(question.letters.values())
 
     def _name(self, meaning: str) -> str:
         return f"{CALCULATOR}: {meaning if meaning in LISTS else self._forms[meaning]}"

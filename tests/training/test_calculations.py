@@ -173,3 +173,15 @@ def test_numbers_to_practise_with_end_in_rows_of_one_digit() -> None:
 
     assert rows(Practice()) < 160
     assert rows(Practice(rows=0.5)) > 350
+
+
+def test_who_does_not_practise_meets_exponents_in_words_too() -> None:
+    rng = random.Random(8)
+    drawn = [with_numbers("<a> to the power of <b>", "<a> ** <b>", rng)[0] for _ in range(400)]
+    assert sum(not question.rsplit(" ", 1)[1].isdigit() for question in drawn) > 30
+
+
+def test_an_exponent_is_not_made_alike_to_what_it_is_the_power_of() -> None:
+    rng, practice = random.Random(9), Practice(alike=1.0)
+    drawn = [with_numbers("<a>^<b>", "<a> ** <b>", rng, practice)[1].split(" ** ") for _ in range(200)]
+    assert all(2 <= int(exponent) <= 12 for _, exponent in drawn)

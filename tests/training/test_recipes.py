@@ -152,3 +152,12 @@ def test_a_number_that_is_there_twice_makes_no_list(book: RecipeBook) -> None:
     rng = random.Random(3)
     drawn = {book.any("<a>, 7, 7 and <b>", "<a> * <b> + 7", rng).about for _ in range(50)}
     assert "calculator: a + b + …" not in drawn
+
+
+def test_a_list_drawn_for_any_question_is_of_all_its_numbers_and_of_no_more_than_lists_have(book: RecipeBook) -> None:
+    rng = random.Random(4)
+    for phrase in ("<a>, <b>, <c> and <d>", "<a>, <b>, <c>, <d>, <e>, <f> and 7"):
+        slots = re.findall("<.>", phrase)
+        drawn = {book.any(phrase, "<a>", rng) for _ in range(200)}
+        of_lists = {recipe.form for recipe in drawn if recipe.about == "calculator: a + b + …"}
+        assert of_lists == ({" + ".join(slots)} if "7" not in phrase else set())
