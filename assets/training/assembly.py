@@ -58,6 +58,10 @@ UNMEANT_AT_STARTS, UNMEANT_IN_TEXT = 0.01, 0.1
 """What it counts that thoughts change among thoughts, and text among text, beside falling short of that."""
 STRAY = 1e-4
 """What the fourth power of falling short counts in text, beside its square: one place in thousands ends an answer."""
+HOPELESS = 400.0
+"""No more is counted of how far ahead the wrong one is. A word that decides calculations ("exponent", "KiB") may, in
+the midst of an answer, make a thought stand out by tens of thousands: some places of text in thousands, which no
+direction mends, and whose fourth powers would undo what all others need."""
 
 
 @torch.no_grad()
@@ -80,7 +84,7 @@ def assemble(
     first = namer.first
     model.lm_head.weight[:first, OF_WRITER] = writer.head()
     model.lm_head.weight[first:, CHOICE] = namer.head()
-    model.lm_head.weight[first + reckoner.recipes, RECKONED] = reckoner.rows
+    model.lm_head.weight[first + reckoner.recipes, RECKONED] = reckoner.head()
     divisor = torch.cat([_divisors(model, example) for example in examples[:DIVISORS]]).mean()
     body.norm.weight[CHOICE] = namer.choice_gain * naming.CHOICE_VOLUME * divisor
     body.norm.weight[RECKONED] = reckoner.choice_gain * RECKONED_VOLUME * divisor
@@ -132,7 +136,7 @@ def _apart(seen: _Seen) -> list[Tensor]:
 
     Neither is to change anything where it is not meant: then formats of few digits still tell words, and names, apart.
     """
-    starts = seen.starts
+    starts, ahead = seen.starts, seen.ahead.clamp(min=-HOPELESS)
     wanted = torch.where(starts, APART_AT_STARTS, APART_IN_TEXT)
     sides = ((starts, UNMEANT_AT_STARTS), (~starts, UNMEANT_IN_TEXT))
     rows = [
@@ -146,7 +150,7 @@ def _apart(seen: _Seen) -> list[Tensor]:
             for_text, for_thoughts = (seen.states @ row for row in rows)
             between = torch.where(starts, for_thoughts - for_text, for_text - for_thoughts)
             unmeant = torch.where(starts, for_thoughts, for_text)
-            short = (wanted - seen.ahead - between).relu()
+            short = (wanted - ahead - between).relu()
             loss = sum(short[of].square().mean() + costs * unmeant[of].square().mean() for of, costs in sides)
             loss = loss + STRAY * short[~starts].pow(4).mean()
             optimizer.zero_grad()

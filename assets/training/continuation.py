@@ -92,9 +92,8 @@ def _restrained(namer: Namer) -> None:
 @torch.no_grad()
 def _(learner: Reckoner, earlier: Earlier) -> None:
     rows = earlier.model.lm_head.weight[earlier.first :, RECKONED]
-    learner.rows.copy_(
-        earlier.of_thoughts(rows, torch.zeros_like(rows[:1]).expand(len(earlier.alike), -1))[learner.recipes]
-    )
+    nothing = torch.zeros_like(rows[:1]).expand(len(earlier.alike), -1)
+    learner.rows += earlier.of_thoughts(rows, nothing)[learner.recipes] - learner.head()
     volume = RECKONED_VOLUME / naming.CHOICE_VOLUME * _choice_volume(earlier)
     learner.choice_gain.copy_(earlier.model.model.norm.weight[RECKONED] / volume)
     for place in places_of_reckoner(earlier.model, learner):

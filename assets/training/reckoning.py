@@ -19,6 +19,7 @@ from batches import Batch
 from learner import Learner, Losses
 from model import HEAD_SIZE
 from naming import CHOICE, FEED_FORWARD, HIDDEN, KINDS, MARKS, WORDS, Attention, Namer
+from recipe_parts import shares_of_parts
 from recipes import CALCULATOR
 from rotation import rotations
 from thoughts import subject_of
@@ -52,7 +53,8 @@ class Reckoner(Learner):
         self._below = (namer.eval().requires_grad_(False),)
         self.register_buffer("read", writer.embedding().detach(), persistent=False)
         self.first = first_thought(tokenizer)
-        recipes = [n for n, name in enumerate(thought_tokens(tokenizer)) if subject_of(name) == CALCULATOR]
+        names = thought_tokens(tokenizer)
+        recipes = [n for n, name in enumerate(names) if subject_of(name) == CALCULATOR]
         self.register_buffer("recipes", torch.tensor(recipes), persistent=False)
         """The numbers of the calculator's thoughts among all."""
         written = RECKONED.stop - RECKONED.start
@@ -70,6 +72,8 @@ class Reckoner(Learner):
         self.mlp_gain = torch.nn.Parameter(torch.ones(READ))
         self.choice_gain = torch.nn.Parameter(torch.ones(written))
         self.rows = torch.nn.Parameter(torch.zeros(len(recipes), written))
+        self.register_buffer("shares", shares_of_parts([names[n] for n in recipes]), persistent=False)
+        self.common = torch.nn.Parameter(torch.zeros(self.shares.shape[1], written))
         self.register_buffer("unseen", namer.unseen(), persistent=False)
         self.words = torch.nn.Parameter(torch.zeros(tokenizer.get_vocab_size(), len(self.unseen)))
         marks = namer.kinds[:, : len(MARKS)].any(1, keepdim=True)
@@ -83,7 +87,11 @@ class Reckoner(Learner):
     def added(self, inputs: Tensor, places: Tensor, stream: Tensor) -> Tensor:
         """[places, recipes] on what the namer made of the inputs."""
         before, written = self.written(inputs, places, stream)
-        return linear((before[:, RECKONED] + written) * (self.choice_gain * RECKONED_VOLUME), self.rows)
+        return linear((before[:, RECKONED] + written) * (self.choice_gain * RECKONED_VOLUME), self.head())
+
+    def head(self) -> Tensor:
+        """[recipes, written]: their own rows and what they have in common."""
+        return self.rows + self.shares @ self.common
 
     def written(self, inputs: Tensor, places: Tensor, stream: Tensor) -> tuple[Tensor, Tensor]:
         """What is read [places, hidden], and what this layer adds to the `RECKONED` of it."""

@@ -54,6 +54,24 @@ def test_the_gate_is_common_to_all_thoughts(learners: Any, demo: Any) -> None:
     assert torch.equal(rows, rows[:1].expand_as(rows))
 
 
+def test_a_place_where_a_thought_stands_out_beyond_hope_spoils_no_other() -> None:
+    """It counts what one counts that can just be mended, and answers still begin with thoughts."""
+    from assembly import HOPELESS, _apart, _Seen
+
+    torch.manual_seed(5)
+    starts = torch.arange(4000) < 200
+    states = 0.3 * torch.randn(4000, 128) + torch.where(starts, 1.0, -1.0)[:, None]
+    ahead = 20 * torch.randn(4000)
+    rows = []
+    for hopeless in (HOPELESS, 45_000.0):
+        ahead[-8:] = -hopeless
+        rows.append(_apart(_Seen(states, starts, ahead)))
+    assert torch.allclose(*(torch.cat(both) for both in rows), atol=1e-2)
+    for_text, for_thoughts = (states @ row for row in rows[1])
+    between = torch.where(starts, for_thoughts - for_text, for_text - for_thoughts)
+    assert (ahead + between)[:-8].min() > 0
+
+
 def test_the_published_model_has_the_shape_that_is_assembled(tokenizer: Tokenizer) -> None:
     import json
 
